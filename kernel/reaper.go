@@ -1,0 +1,167 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/linkspan/linkspan"
+)
+
+// reapDelay is how long the reaper lets doomed links gather: links that are
+// deleted in one request share their grace periods.
+const reapDelay = 4 * time.Millisecond
+
+// reaper deletes doomed links behind everybody's back, many in one request.
+//
+//	Doom: down ─ no master ─ name freed ─ group Doomed ──▶ reaper: RTM_DELLINK of the group
+type reaper struct {
+	host *Host
+	wake chan struct{}
+	done chan struct{}
+
+	mu      sync.Mutex
+	pending bool
+	idle    *sync.Cond // signalled when pending turns false
+	lastErr error
+}
+
+func newReaper(h *Host) *reaper {
+	r := &reaper{host: h, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	r.idle = sync.NewCond(&r.mu)
+	go r.run()
+	return r
+}
+
+func (r *reaper) run() {
+	defer close(r.done)
+	for range r.wake {
+		time.Sleep(reapDelay)
+		r.mu.Lock()
+		r.pending = false
+		r.mu.Unlock()
+		err := r.host.deleteGroup(Doomed)
+		r.mu.Lock()
+		r.lastErr = err
+		r.idle.Broadcast()
+		r.mu.Unlock()
+	}
+}
+
+func (r *reaper) poke() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending = true
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *reaper) close() {
+	close(r.wake)
+	<-r.done
+}
+
+// Reap deletes at once every link that is doomed, including those that an
+// earlier process left, and waits until they are gone (30 ms and more).
+func (h *Host) Reap() error { return h.deleteGroup(Doomed) }
+
+// Doom cuts a link of ours off and frees its name, in about 0.1 ms, and leaves
+// the deletion to the reaper. A link that is gone is success; one that bears
+// neither Mark nor Doomed is left alone and reported with kind ErrConflict.
+// For a veth pair the peer, in namespace peerNS, goes down and loses its name
+// as well.
+func (h *Host) Doom(name, peerNS string) error {
+	links, err := h.Links("")
+	if err != nil {
+		return err
+	}
+	link, err := links.LinkByName(name)
+	if IsGone(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking up link %s: %w", name, err)
+	}
+	attrs := link.Attrs()
+	if attrs.Group != Mark && attrs.Group != Doomed {
+		return linkspan.Errorf(linkspan.ErrConflict, "link %s is not ours (group %d, not %d) and is left alone (see: ip -d link show %s)", name, attrs.Group, Mark, name)
+	}
+	if link.Type() == "veth" {
+		h.silencePeer(peerNS, attrs.ParentIndex)
+	}
+	doomed := fmt.Sprintf("doomed%d", attrs.Index)
+	err = errors.Join(
+		links.LinkSetDown(link),
+		links.LinkSetNoMaster(link),
+		links.LinkSetName(link, doomed),
+		links.LinkSetGroup(link, int(Doomed)),
+	)
+	if IsGone(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cutting off link %s: %w", name, err)
+	}
+	h.reaper.poke()
+	return nil
+}
+
+// silencePeer frees the name of a doomed veth's other end, so that the same
+// name can be used again in that namespace at once. It may be gone already,
+// with its namespace: then there is nothing to do.
+func (h *Host) silencePeer(ns string, index int) {
+	if ns == "" || index == 0 {
+		return
+	}
+	links, err := h.Links(ns)
+	if err != nil {
+		return
+	}
+	peer := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}
+	if links.LinkSetDown(peer) == nil {
+		links.LinkSetName(peer, fmt.Sprintf("doomed%d", index)) //nolint:errcheck // gone in the meantime: nothing to free
+	}
+}
+
+// deleteGroup deletes every link of a group in one request. An empty group is
+// success.
+func (h *Host) deleteGroup(group uint32) error {
+	return h.Inside("", func() error {
+		req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
+		req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+		req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
+		_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+		if err != nil && !IsGone(err) {
+			return fmt.Errorf("deleting the links of group %d: %w", group, err)
+		}
+		return nil
+	})
+}
+
+// IsGone tells whether a netlink or system call failed because its object, or
+// the namespace of its object, does not exist.
+func IsGone(err error) bool {
+	var notFound netlink.LinkNotFoundError
+	return errors.As(err, &notFound) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) ||
+		errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, linkspan.ErrNotFound)
+}
+
+// Dump repeats a dump for as long as the kernel reports that it was
+// interrupted by a change, at most ten times (NLM_F_DUMP_INTR in
+// Documentation/userspace-api/netlink/intro.rst).
+func Dump[T any](list func() ([]T, error)) ([]T, error) {
+	for range 10 {
+		items, err := list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return items, err
+		}
+	}
+	return nil, fmt.Errorf("dumping: interrupted ten times in a row: %w", netlink.ErrDumpInterrupted)
+}

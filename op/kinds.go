@@ -1,0 +1,17 @@
+package op
+
+// kernelKinds names the ops of this package. The names are part of stored
+// plans: they never change.
+func kernelKinds() Kinds {
+	return Kinds{
+		"bridge":   AddBridge{},
+		"veth":     AddVeth{},
+		"up":       SetUp{},
+		"isolated": SetIsolated{},
+		"address":  AddAddress{},
+		"route":    AddRoute{},
+		"netns":    AddNetns{},
+		"sysctl":   SetSysctl{},
+		"file":     WriteFile{},
+	}
+}
