@@ -8,13 +8,13 @@ import (
 // The kinds of error. Ask with errors.Is; package api maps each to one HTTP
 // status of the Docker Engine API.
 var (
-	ErrNotFound       = errors.New("not found")            // 404
-	ErrInvalid        = errors.New("invalid")              // 400
-	ErrConflict       = errors.New("conflict")             // 409
-	ErrForbidden      = errors.New("forbidden")            // 403
-	ErrUnavailable    = errors.New("unavailable")          // 503
-	ErrNotImplemented = errors.New("not implemented")      // 501
-	ErrNotModified    = errors.New("not modified")         // 304
+	ErrNotFound       = errors.New("not found")             // 404
+	ErrInvalid        = errors.New("invalid")               // 400
+	ErrConflict       = errors.New("conflict")              // 409
+	ErrForbidden      = errors.New("forbidden")             // 403
+	ErrUnavailable    = errors.New("unavailable")           // 503
+	ErrNotImplemented = errors.New("not implemented")       // 501
+	ErrNotModified    = errors.New("not modified")          // 304
 	ErrUnsupported    = errors.New("unsupported by kernel") // 501: the kernel lacks a feature
 )
 

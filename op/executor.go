@@ -43,7 +43,7 @@ type Executor struct {
 }
 
 // Do carries out a plan: all of it or, if a step fails, nothing: the steps done
-// so far, and whatever the failed one left, are undone in reverse order.
+// so far are undone in reverse order.
 func (x *Executor) Do(ctx context.Context, plan Plan) error {
 	for i, step := range plan {
 		err := x.do(ctx, i, step)

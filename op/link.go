@@ -67,7 +67,7 @@ type AddVeth struct {
 	MTU     int `json:",omitempty"` // bytes, of both ends; 0: 1500
 }
 
-// Do makes the pair, down at both ends, in one request.
+// Do makes the pair, down at both ends, and plugs the near one in.
 func (o AddVeth) Do(_ context.Context, h *kernel.Host) error {
 	links, err := h.Links("")
 	if err != nil {
@@ -78,13 +78,6 @@ func (o AddVeth) Do(_ context.Context, h *kernel.Host) error {
 		return err
 	}
 	attrs.Group = kernel.Mark
-	if o.Master != "" {
-		master, err := find(h, "", o.Master)
-		if err != nil {
-			return fmt.Errorf("adding a port to bridge %s: %w", o.Master, err)
-		}
-		attrs.MasterIndex = master.Index
-	}
 	peerMAC, err := net.ParseMAC(o.PeerMAC)
 	if err != nil {
 		return fmt.Errorf("adding link %s: %w", o.Peer, err)
@@ -96,11 +89,30 @@ func (o AddVeth) Do(_ context.Context, h *kernel.Host) error {
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName, veth.PeerHardwareAddr, veth.PeerMTU = o.Peer, peerMAC, uint32(o.MTU)
 	veth.PeerNamespace = netlink.NsFd(fd)
-	err = links.LinkAdd(veth)
+	if err := links.LinkAdd(veth); err != nil {
+		return adding("veth pair", o.Name+" and "+o.Peer, o.PeerNS, err)
+	}
+	if err := o.plugIn(h, links, veth); err != nil {
+		return errors.Join(err, h.Doom(o.Name, o.PeerNS))
+	}
+	return nil
+}
+
+func (o AddVeth) plugIn(h *kernel.Host, links *netlink.Handle, veth *netlink.Veth) error {
+	if o.Master == "" {
+		return nil
+	}
+	master, err := find(h, "", o.Master)
+	if err == nil {
+		err = links.LinkSetMasterByIndex(veth, master.Index)
+	}
 	if errors.Is(err, unix.EXFULL) {
 		return linkspan.Errorf(linkspan.ErrUnavailable, "bridge %s has all the 1,023 ports that the kernel allows (see: bridge link show master %s): %w", o.Master, o.Master, err)
 	}
-	return adding("veth pair", o.Name+" and "+o.Peer, o.PeerNS, err)
+	if err != nil {
+		return fmt.Errorf("plugging %s into bridge %s: %w", o.Name, o.Master, err)
+	}
+	return nil
 }
 
 // Undo cuts both ends off and leaves the pair to the reaper.

@@ -9,7 +9,8 @@ import (
 // Op is one change to the kernel: plain data whose JSON form is kept as long
 // as what it made exists. Methods are safe for concurrent use.
 type Op interface {
-	// Do makes the change. It fails if the thing is there already.
+	// Do makes the change. It fails if the thing is there already, and whenever
+	// it fails it leaves nothing behind.
 	Do(context.Context, *kernel.Host) error
 
 	// Undo takes the change back. Gone already is success; there but not ours
