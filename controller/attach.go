@@ -1,0 +1,405 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/endpoint"
+	"github.com/linkspan/linkspan/kernel"
+	"github.com/linkspan/linkspan/network"
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/sandbox"
+	"github.com/linkspan/linkspan/store"
+)
+
+// Attachment is what a container finds when it starts.
+type Attachment struct {
+	Netns                       string // path of its namespace; empty: the host's own
+	Hosts, ResolvConf, Hostname string // files to bind over those in /etc
+	// Keep are sockets that must live as long as the container: the resolver's.
+	// The caller closes its copies.
+	Keep []*os.File
+}
+
+func attachmentOf(s sandbox.Sandbox) Attachment {
+	a := Attachment{Hosts: s.Hosts(), ResolvConf: s.ResolvConf(), Hostname: s.HostnameFile()}
+	if s.Borrowed != "host" {
+		a.Netns = kernel.Pin(s.Netns())
+	}
+	return a
+}
+
+// reservation is all that a container's start will make, as rows.
+type reservation struct {
+	config    sandbox.Config
+	sandbox   store.Row[sandbox.Sandbox]
+	endpoints []store.Row[endpoint.Endpoint]
+	gateways  store.Row[store.Gateways]
+}
+
+// plan is the whole start as one plan, so that one failure undoes all of it.
+func (r reservation) plan() op.Plan {
+	plan := append(op.Plan(nil), r.sandbox.Plan...)
+	for _, row := range r.endpoints {
+		plan = append(plan, row.Plan...)
+	}
+	return append(plan, r.gateways.Plan...)
+}
+
+// put writes all rows with a phase.
+func (r reservation) put(t store.Tables, phase store.Phase) {
+	id := r.sandbox.Value.ID
+	r.sandbox.Phase = phase
+	t.Sandboxes.Put(id, r.sandbox)
+	for _, row := range r.endpoints {
+		row.Phase = phase
+		t.Endpoints.Put(row.Value.ID, row)
+	}
+	if r.gateways.Plan != nil {
+		r.gateways.Phase = phase
+		t.Gateways.Put(id, r.gateways)
+	}
+}
+
+func (r reservation) drop(t store.Tables) {
+	t.Sandboxes.Delete(r.sandbox.Value.ID)
+	t.Gateways.Delete(r.sandbox.Value.ID)
+	for _, row := range r.endpoints {
+		t.Endpoints.Delete(row.Value.ID)
+	}
+}
+
+// Attach makes the sandbox of a container that starts, with all its endpoints.
+// When it returns, the network works.
+func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment, error) {
+	donor, err := c.donor(owner)
+	if donor != nil || err != nil {
+		return donorAttachment(donor), setUpError(err)
+	}
+	hostFile, err := c.readResolvConf()
+	if err != nil {
+		return Attachment{}, setUpError(err)
+	}
+	var r reservation
+	err = c.o.Store.Defer(func(t store.Tables) error {
+		r, err = c.reserveSandbox(t, owner, hostFile)
+		if err == nil {
+			r.put(t, store.Creating)
+		}
+		return err
+	})
+	if err != nil {
+		return Attachment{}, setUpError(err)
+	}
+	if err := c.executor.Do(ctx, r.plan()); err != nil {
+		return Attachment{}, setUpError(errors.Join(err, c.drop(r)))
+	}
+	attachment := attachmentOf(r.sandbox.Value)
+	if r.sandbox.Value.Resolver {
+		attachment.Keep, err = c.startResolver(r.sandbox.Value, nil)
+	}
+	if err == nil {
+		err = c.o.Store.Defer(func(t store.Tables) error {
+			if row, ok := t.Sandboxes.Get(r.sandbox.Value.ID); !ok || row.Phase != store.Creating {
+				return linkspan.Errorf(linkspan.ErrConflict, "container %s was stopped while it started", r.config.Name)
+			}
+			r.put(t, store.Ready)
+			return nil
+		})
+	}
+	if err != nil {
+		c.stopResolver(r.sandbox.Value.ID)
+		return Attachment{}, setUpError(errors.Join(err, c.executor.Undo(ctx, r.plan()), c.drop(r)))
+	}
+	c.announceNames(owner)
+	for _, row := range r.endpoints {
+		c.emit("connect", row.Value)
+	}
+	return attachment, nil
+}
+
+func setUpError(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, kind := range []error{
+		linkspan.ErrNotFound, linkspan.ErrInvalid, linkspan.ErrConflict, linkspan.ErrForbidden,
+		linkspan.ErrUnavailable, linkspan.ErrUnsupported,
+	} {
+		if errors.Is(err, kind) {
+			return linkspan.Errorf(kind, "failed to set up container networking: %w", err)
+		}
+	}
+	return linkspan.Errorf(errUnexpected, "failed to set up container networking: %w", err)
+}
+
+// errUnexpected is no kind that a client could act on.
+var errUnexpected = errors.New("unexpected")
+
+func (c *Controller) drop(r reservation) error {
+	return c.o.Store.Defer(func(t store.Tables) error {
+		r.drop(t)
+		return nil
+	})
+}
+
+// donor returns the live sandbox that a container borrows, or nil if it has
+// one of its own.
+func (c *Controller) donor(owner linkspan.ID) (donor *sandbox.Sandbox, err error) {
+	c.o.Store.View(func(t store.Tables) {
+		row, ok := t.Configs.Get(owner)
+		if !ok {
+			err = noContainer(owner)
+			return
+		}
+		ref, borrows := strings.CutPrefix(row.Value.Mode, "container:")
+		if !borrows {
+			return
+		}
+		cfg, known := findConfig(t, ref)
+		switch {
+		case !known:
+			err = linkspan.Errorf(linkspan.ErrNotFound, "joining network namespace of container: No such container: %s", ref)
+		case cfg.Owner == owner:
+			err = linkspan.Errorf(linkspan.ErrInvalid, "cannot join own network namespace")
+		default:
+			if live, ok := sandboxOf(t, cfg.Owner); ok && live.Phase == store.Ready {
+				donor = &live.Value
+				return
+			}
+			err = linkspan.Errorf(linkspan.ErrConflict, "cannot join network namespace of a non running container: container %s is exited", cfg.Name)
+		}
+	})
+	return donor, err
+}
+
+func donorAttachment(donor *sandbox.Sandbox) Attachment {
+	if donor == nil {
+		return Attachment{}
+	}
+	return attachmentOf(*donor)
+}
+
+// findConfig finds a container by full ID, name, or unique prefix of its ID.
+func findConfig(t store.Tables, ref string) (sandbox.Config, bool) {
+	if row, ok := t.Configs.Get(linkspan.ID(ref)); ok {
+		return row.Value, true
+	}
+	var byPrefix []sandbox.Config
+	for id, row := range t.Configs.All() {
+		if row.Value.Name == ref {
+			return row.Value, true
+		}
+		if ref != "" && strings.HasPrefix(string(id), ref) {
+			byPrefix = append(byPrefix, row.Value)
+		}
+	}
+	if len(byPrefix) == 1 {
+		return byPrefix[0], true
+	}
+	return sandbox.Config{}, false
+}
+
+// sandboxOf returns the live sandbox of a container.
+func sandboxOf(t store.Tables, owner linkspan.ID) (store.Row[sandbox.Sandbox], bool) {
+	for _, row := range t.Sandboxes.All() {
+		if row.Value.Owner == owner {
+			return row, true
+		}
+	}
+	return store.Row[sandbox.Sandbox]{}, false
+}
+
+// reserveSandbox is the pure part of a start.
+func (c *Controller) reserveSandbox(t store.Tables, owner linkspan.ID, hostFile []byte) (reservation, error) {
+	var r reservation
+	config, ok := t.Configs.Get(owner)
+	if !ok {
+		return r, noContainer(owner)
+	}
+	r.config = config.Value
+	if old, exists := sandboxOf(t, owner); exists {
+		return r, linkspan.Errorf(linkspan.ErrForbidden, "container %s is already present in sandbox %s (%s)", r.config.Name, old.Value.ID.Short(), old.Phase)
+	}
+	id := linkspan.NewID()
+	s := sandbox.Sandbox{ID: id, Owner: owner, Dir: filepath.Join(c.o.ExecRoot, "sandboxes", id.Short())}
+	if r.config.Mode == "host" {
+		s.Borrowed = "host"
+	}
+	var links []link
+	for _, want := range r.config.Attachments {
+		row, n, err := c.reserveEndpoint(t, r.config, s, want, links)
+		if err != nil {
+			return r, err
+		}
+		r.endpoints = append(r.endpoints, row)
+		links = append(links, link{row.Value, n})
+		s.Resolver = s.Resolver || !network.Predefined(n.Name)
+	}
+	byPriority(links)
+	r.gateways.Value, r.gateways.Plan = gateways(s, links)
+	files, err := c.files(r.config, s, links, hostFile, defaultGateways(t))
+	if err != nil {
+		return r, err
+	}
+	r.sandbox = store.Row[sandbox.Sandbox]{Value: s, Plan: c.sandboxPlan(s, files)}
+	return r, nil
+}
+
+func (c *Controller) sandboxPlan(s sandbox.Sandbox, files sandbox.Files) op.Plan {
+	if s.Borrowed != "" {
+		return s.FilesPlan(files)
+	}
+	plan := s.Plan(files)
+	if s.Resolver {
+		plan = append(plan, c.o.Firewall.Resolver(s.Netns(), resolverPort, resolverPort)...)
+	}
+	return plan
+}
+
+// reserveEndpoint is the pure part of an attachment: lease, MAC, names, plan.
+func (c *Controller) reserveEndpoint(t store.Tables, cfg sandbox.Config, s sandbox.Sandbox, want endpoint.Config, others []link) (store.Row[endpoint.Endpoint], network.Network, error) {
+	var none store.Row[endpoint.Endpoint]
+	row, err := findAttached(t, want)
+	if err != nil {
+		return none, network.Network{}, err
+	}
+	n := row.Value
+	if row.Phase != store.Ready {
+		return none, n, linkspan.Errorf(linkspan.ErrNotFound, "network %s not found: it is being removed", n.Name)
+	}
+	driver, err := c.driver(n.Driver)
+	if err != nil {
+		return none, n, err
+	}
+	e := endpoint.Endpoint{
+		ID: linkspan.NewID(), Network: n.ID, Sandbox: s.ID, Owner: cfg.Owner, Name: cfg.Name, Config: want,
+		MAC: want.MAC, HostMAC: network.RandomMAC(), DNSNames: dnsNames(cfg, n, want),
+	}
+	if err := checkNeighbours(t, n, e); err != nil {
+		return none, n, err
+	}
+	for e.MAC == "" || macHolder(t, n, e.MAC) != "" {
+		e.MAC = network.RandomMAC()
+	}
+	if driver.Traits().Addresses {
+		if e, err = lease(t, n, e, cfg); err != nil {
+			return none, n, err
+		}
+	}
+	if e.Interface, err = interfaceName(n, want, others); err != nil {
+		return none, n, err
+	}
+	plan, err := driver.Endpoint(n, e, s)
+	return store.Row[endpoint.Endpoint]{Value: e, Phase: store.Creating, Plan: plan}, n, err
+}
+
+// findAttached finds the network of an attachment: by the ID that its name
+// resolved to when it was made, else by name.
+func findAttached(t store.Tables, want endpoint.Config) (store.Row[network.Network], error) {
+	if want.NetworkID != "" {
+		if row, ok := t.Networks.Get(want.NetworkID); ok && row.Phase != store.Creating {
+			return row, nil
+		}
+	}
+	return findNetwork(t, want.Network)
+}
+
+func interfaceName(n network.Network, want endpoint.Config, others []link) (string, error) {
+	taken := make(map[string]bool)
+	for _, l := range others {
+		taken[l.endpoint.Interface] = true
+	}
+	name, given := want.Options[endpoint.OptionInterface]
+	if !given {
+		return endpoint.FreeInterface(n.InterfacePrefix(), taken), nil
+	}
+	if taken[name] || name == "lo" {
+		return "", linkspan.Errorf(linkspan.ErrConflict, "interface name %s is taken already in this container: file exists", name)
+	}
+	return name, nil
+}
+
+// checkNeighbours refuses a second endpoint of one name, and a MAC that another
+// endpoint of the network has.
+func checkNeighbours(t store.Tables, n network.Network, e endpoint.Endpoint) error {
+	for _, row := range t.Endpoints.All() {
+		if row.Value.Network == n.ID && row.Value.Name == e.Name {
+			return linkspan.Errorf(linkspan.ErrForbidden, "endpoint with name %s already exists in network %s", e.Name, n.Name)
+		}
+	}
+	if who := macHolder(t, n, e.MAC); e.MAC != "" && who != "" {
+		return linkspan.Errorf(linkspan.ErrForbidden, "MAC address %s is in use: it is held by container %s on network %s", e.MAC, who, n.Name)
+	}
+	return nil
+}
+
+func macHolder(t store.Tables, n network.Network, mac string) string {
+	for _, row := range t.Endpoints.All() {
+		if row.Value.Network == n.ID && row.Value.MAC == mac {
+			return row.Value.Name
+		}
+	}
+	return ""
+}
+
+// Detach undoes all that Attach made. It goes on past errors; what could not be
+// undone stays, as Deleting, and is tried again.
+func (c *Controller) Detach(ctx context.Context, owner linkspan.ID) error {
+	var r reservation
+	found := false
+	err := c.o.Store.Defer(func(t store.Tables) error {
+		if r, found = liveOf(t, owner); found {
+			r.put(t, store.Deleting)
+		}
+		return nil
+	})
+	if err != nil || !found {
+		return err
+	}
+	return c.finishSandbox(ctx, r)
+}
+
+// liveOf collects the live rows of a container.
+func liveOf(t store.Tables, owner linkspan.ID) (r reservation, found bool) {
+	r.sandbox, found = sandboxOf(t, owner)
+	if !found {
+		return r, false
+	}
+	id := r.sandbox.Value.ID
+	for _, row := range t.Endpoints.All() {
+		if row.Value.Sandbox == id {
+			r.endpoints = append(r.endpoints, row)
+		}
+	}
+	r.gateways, _ = t.Gateways.Get(id)
+	return r, true
+}
+
+func (c *Controller) finishSandbox(ctx context.Context, r reservation) error {
+	c.stopResolver(r.sandbox.Value.ID)
+	for _, row := range r.endpoints {
+		if zone := c.zone(row.Value.Network); zone != nil {
+			zone.Delete(row.Value.ID)
+		}
+	}
+	if err := c.executor.Undo(ctx, r.plan()); err != nil {
+		return err
+	}
+	err := c.drop(r)
+	for _, row := range r.endpoints {
+		c.emit("disconnect", row.Value)
+	}
+	return err
+}
+
+func (c *Controller) emit(action string, e endpoint.Endpoint) {
+	c.o.Store.View(func(t store.Tables) {
+		n, _ := t.Networks.Get(e.Network)
+		c.o.Events(Event{Action: action, Network: e.Network, Name: n.Value.Name, Driver: n.Value.Driver, Container: e.Owner})
+	})
+}

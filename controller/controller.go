@@ -1,0 +1,138 @@
+// Package controller holds the verbs of the Container Network Model: create and
+// remove a network, attach and detach a container, connect and disconnect an
+// endpoint. It is the only package that knows more than one kind of record, and
+// the only writer of the store.
+//
+// Every verb has the same three parts:
+//
+//	reserve   one pure store.Update: names, addresses, plan; phase Creating
+//	act       op.Executor.Do of the plan, with no lock held
+//	commit    phase Ready
+//
+// and every deletion is the reverse: phase Deleting, undo of the stored plan,
+// no row. What a crash leaves is a row that is not Ready, and Recover takes it
+// from there. The kernel's state, DNS zones and address pools all follow from
+// the rows; nothing is kept beside them but open sockets.
+package controller
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/dns"
+	"github.com/linkspan/linkspan/drivers"
+	"github.com/linkspan/linkspan/firewall"
+	"github.com/linkspan/linkspan/ipam"
+	"github.com/linkspan/linkspan/kernel"
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/store"
+)
+
+// Options are what a Controller works with. All fields but the optional ones
+// must be set.
+type Options struct {
+	Host     *kernel.Host
+	Store    *store.Store
+	Drivers  map[string]drivers.Driver // by the name that users type
+	Firewall firewall.Backend
+	ExecRoot string // live files of sandboxes go to its folder sandboxes/
+
+	Defaults Defaults
+
+	// Events, if set, is told of each change of a network. It must not block.
+	Events func(Event)
+	// Trace, if set, sees each kernel operation. It must not block.
+	Trace func(op.Event)
+	// Logf, if set, gets what went wrong where nobody waits for an answer.
+	Logf func(format string, args ...any)
+	// Before, if set, is called before each step of a plan: a named failure
+	// point for tests (see op.Executor).
+	Before func(i int, step op.Step) error
+}
+
+// Defaults are what the daemon's flags say about networks.
+type Defaults struct {
+	Bases4, Bases6 []ipam.Base
+	Bridge         string // name of the default network's bridge
+	BridgeAddress  string // of the default network, as a CIDR; empty: from Bases4
+	MTU            int    // of the default network; 0: the kernel's
+	NoICC          bool   // on the default network
+	DNS            []string
+	DNSSearch      []string
+	DNSOptions     []string
+	HostGateway    []string // what "host-gateway" stands for in --add-host
+	ResolvConf     string   // the host's file; empty: /etc/resolv.conf
+}
+
+// Event is a change of a network that clients may watch (GET /events).
+type Event struct {
+	Action    string // create, connect, disconnect, destroy, prune
+	Network   linkspan.ID
+	Name      string // of the network
+	Driver    string
+	Container linkspan.ID // of connect and disconnect
+}
+
+// Controller carries out the verbs. It is safe for concurrent use; no lock is
+// held while it acts.
+type Controller struct {
+	o        Options
+	executor op.Executor
+	names    *dns.Server
+
+	mu        sync.Mutex
+	zones     map[linkspan.ID]*dns.Zone     // by network
+	resolvers map[linkspan.ID]*dns.Resolver // by sandbox
+
+	stop    context.CancelFunc
+	stopped sync.WaitGroup
+}
+
+// New returns a Controller. Call Recover before any verb.
+func New(o Options) *Controller {
+	if o.Events == nil {
+		o.Events = func(Event) {}
+	}
+	if o.Logf == nil {
+		o.Logf = func(string, ...any) {}
+	}
+	if o.Defaults.Bridge == "" {
+		o.Defaults.Bridge = "linkspan0"
+	}
+	if o.Defaults.ResolvConf == "" {
+		o.Defaults.ResolvConf = "/etc/resolv.conf"
+	}
+	return &Controller{
+		o:         o,
+		executor:  op.Executor{Host: o.Host, Trace: o.Trace, Before: o.Before},
+		names:     dns.NewServer(),
+		zones:     make(map[linkspan.ID]*dns.Zone),
+		resolvers: make(map[linkspan.ID]*dns.Resolver),
+		stop:      func() {},
+	}
+}
+
+// Close stops answering and retrying. Nothing changes in the kernel: networks
+// and containers stay as they are.
+func (c *Controller) Close() {
+	c.stop()
+	c.stopped.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, resolver := range c.resolvers {
+		resolver.Close() //nolint:errcheck // its sockets live on in the shim
+		delete(c.resolvers, id)
+	}
+}
+
+// retryEvery is how long a row that could not be undone waits for the next try.
+const retryEvery = 30 * time.Second
+
+func (c *Controller) driver(name string) (drivers.Driver, error) {
+	if d, known := c.o.Drivers[name]; known {
+		return d, nil
+	}
+	return nil, linkspan.Errorf(linkspan.ErrNotFound, "plugin %q not found", name)
+}

@@ -1,0 +1,199 @@
+// Package bridge plans networks on a Linux bridge, a switch in software
+// (Documentation/networking/bridge.rst).
+//
+// By hand, a network with one endpoint:
+//
+//	ip link add name br-lab group 27763 type bridge
+//	ip addr add 10.77.0.1/24 brd + dev br-lab        # the gateway of the containers
+//	ip link set br-lab up
+//
+//	ip link add name veth0123456 group 27763 type veth peer name eth0 netns SANDBOX
+//	ip link set veth0123456 master br-lab up         # plug the cable in
+//	ip -n SANDBOX addr add 10.77.0.2/24 brd + dev eth0
+//	ip -n SANDBOX link set eth0 up
+//	brctl show
+//
+// Routing, masquerading and isolation between networks are the firewall's
+// part; this driver only says what it wants (Rules).
+package bridge
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/drivers"
+	"github.com/linkspan/linkspan/endpoint"
+	"github.com/linkspan/linkspan/firewall"
+	"github.com/linkspan/linkspan/kernel"
+	"github.com/linkspan/linkspan/network"
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/sandbox"
+)
+
+// Driver plans bridge networks. The zero value is ready for use.
+type Driver struct{}
+
+var (
+	_ drivers.Driver   = Driver{}
+	_ drivers.Filtered = Driver{}
+)
+
+// Traits of a bridge: addresses from IPAM, and a gateway on the bridge itself.
+func (Driver) Traits() drivers.Traits {
+	return drivers.Traits{Scope: "local", Addresses: true, Gateway: true}
+}
+
+// Check refuses malformed options, more than one subnet of a family, and a
+// link of the wanted name that is there already.
+func (Driver) Check(_ context.Context, h *kernel.Host, n network.Network) error {
+	o, err := parse(n)
+	if err != nil {
+		return err
+	}
+	if err := endpoint.ValidateInterface(o.name); err != nil {
+		return err
+	}
+	if err := checkPools(n); err != nil {
+		return err
+	}
+	links, err := h.Links("")
+	if err != nil {
+		return err
+	}
+	if link, err := links.LinkByName(o.name); err == nil {
+		return linkspan.Errorf(linkspan.ErrForbidden, "cannot make bridge %s: a link of that name (%s) exists already and is not Linkspan's to change (see: ip -d link show %s)", o.name, link.Type(), o.name)
+	}
+	return nil
+}
+
+func checkPools(n network.Network) error {
+	var four, six int
+	for _, pool := range n.Pools {
+		if pool.Subnet.Addr().Is4() {
+			four++
+		} else {
+			six++
+		}
+		if pool.Subnet.Bits() == 0 {
+			return linkspan.Errorf(linkspan.ErrInvalid, "%s pool is empty", familyName(pool.Subnet))
+		}
+	}
+	switch {
+	case !n.IPv4 && !n.IPv6:
+		return linkspan.Errorf(linkspan.ErrInvalid, "IPv4 or IPv6 must be enabled")
+	case n.IPv4 && four == 0:
+		return linkspan.Errorf(linkspan.ErrInvalid, "ipv4 pool is empty")
+	case n.IPv6 && six == 0:
+		return linkspan.Errorf(linkspan.ErrInvalid, "ipv6 pool is empty")
+	case four > 1, six > 1:
+		return linkspan.Errorf(linkspan.ErrForbidden, "bridge driver doesn't support multiple subnets")
+	}
+	return nil
+}
+
+func familyName(p netip.Prefix) string {
+	if p.Addr().Is4() {
+		return "ipv4"
+	}
+	return "ipv6"
+}
+
+// Network plans the bridge: up last, when its address is in place.
+func (Driver) Network(n network.Network) (op.Plan, error) {
+	o, err := parse(n)
+	if err != nil {
+		return nil, err
+	}
+	plan := op.Plan{{
+		Why: "A network is a switch; in Linux, a bridge. Its MAC is fixed, or it would change with its ports.",
+		Op:  op.AddBridge{Name: o.name, MAC: n.MAC, MTU: o.mtu},
+	}}
+	plan = append(plan, sysctls(n, o)...)
+	for _, pool := range n.Pools {
+		if !pool.Gateway.IsValid() || (o.inhibit && pool.Gateway.Is4()) {
+			continue
+		}
+		plan = append(plan, op.Step{
+			Why: "The bridge is the containers' way to the host and beyond: their gateway.",
+			Op:  op.AddAddress{Link: o.name, Address: netip.PrefixFrom(pool.Gateway, pool.Subnet.Bits())},
+		})
+	}
+	return append(plan, op.Step{Why: "Everything is in place: frames may pass.", Op: op.SetUp{Link: o.name}}), nil
+}
+
+func sysctls(n network.Network, o options) op.Plan {
+	key := "net/ipv6/conf/" + o.name + "/"
+	if !n.IPv6 {
+		return op.Plan{{
+			Why: "An IPv4 network stays quiet on IPv6: no link-local address, no router solicitations.",
+			Op:  op.SetSysctl{Key: key + "disable_ipv6", Value: "1"},
+		}}
+	}
+	return op.Plan{{
+		Why: "No container may tell the host where its routers are.",
+		Op:  op.SetSysctl{Key: key + "accept_ra", Value: "0"},
+	}}
+}
+
+// Endpoint plans the cable: a veth pair from the bridge into the sandbox.
+func (Driver) Endpoint(n network.Network, e endpoint.Endpoint, s sandbox.Sandbox) (op.Plan, error) {
+	o, err := parse(n)
+	if err != nil {
+		return nil, err
+	}
+	ns, host := s.Netns(), e.HostLink()
+	plan := op.Plan{
+		{
+			Why: "An endpoint is a cable: one end is a port of the bridge, the other is " + e.Interface + " in the sandbox.",
+			Op:  op.AddVeth{Name: host, MAC: e.HostMAC, Master: o.name, Peer: e.Interface, PeerMAC: e.MAC, PeerNS: ns, MTU: o.mtu},
+		},
+		{
+			Why: "The host's end is a socket in a switch: it has no IPv6 address of its own and sends nothing.",
+			Op:  op.SetSysctl{Key: "net/ipv6/conf/" + host + "/disable_ipv6", Value: "1"},
+		},
+	}
+	if !o.icc {
+		plan = append(plan, op.Step{
+			Why: "Containers of this network reach the bridge, not each other (enable_icc=false).",
+			Op:  op.SetIsolated{Link: host},
+		})
+	}
+	if !e.IPv6.IsValid() {
+		plan = append(plan, op.Step{
+			Why: "Without an IPv6 lease there is no IPv6 on the interface, not even link-local.",
+			Op:  op.SetSysctl{NS: ns, Key: "net/ipv6/conf/" + e.Interface + "/disable_ipv6", Value: "1"},
+		})
+	}
+	for _, lease := range []netip.Prefix{e.IPv4, e.IPv6} {
+		if lease.IsValid() {
+			plan = append(plan, op.Step{
+				Why: "The address that IPAM leased to this endpoint.",
+				Op:  op.AddAddress{NS: ns, Link: e.Interface, Address: lease},
+			})
+		}
+	}
+	return append(plan,
+		op.Step{Why: "The container's end is ready.", Op: op.SetUp{NS: ns, Link: e.Interface}},
+		op.Step{Why: "The host's end comes up last: from here on the container is on the network.", Op: op.SetUp{Link: host}},
+	), nil
+}
+
+// Rules says what the firewall is to do for the network.
+func (Driver) Rules(n network.Network) (firewall.Network, error) {
+	o, err := parse(n)
+	if err != nil {
+		return firewall.Network{}, err
+	}
+	rules := firewall.Network{
+		Bridge:     o.name,
+		Masquerade: o.masquerade && !n.Internal,
+		SNAT4:      o.hostIPv4,
+		SNAT6:      o.hostIPv6,
+		Internal:   n.Internal,
+	}
+	for _, pool := range n.Pools {
+		rules.Subnets = append(rules.Subnets, pool.Subnet)
+	}
+	return rules, nil
+}

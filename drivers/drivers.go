@@ -1,0 +1,54 @@
+// Package drivers says what a network driver is.
+//
+// A driver plans. Given records, it returns the list of kernel changes that
+// make a network or an endpoint of its kind; it changes nothing itself, keeps
+// nothing and locks nothing. Hence a driver is tested by the text of its
+// plans, and each driver's plans by the suite in drivers/driverstest.
+package drivers
+
+import (
+	"context"
+
+	"github.com/linkspan/linkspan/endpoint"
+	"github.com/linkspan/linkspan/firewall"
+	"github.com/linkspan/linkspan/kernel"
+	"github.com/linkspan/linkspan/network"
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/sandbox"
+)
+
+// Traits are what the controller needs to know of a kind of network.
+type Traits struct {
+	Scope string // "local": known to one host; "global": spans hosts
+
+	// Addresses says that IPAM leases an address to each endpoint.
+	Addresses bool
+
+	// Gateway says that the network's own link holds a gateway address.
+	Gateway bool
+
+	// Single says that there is one network of this kind, and it is predefined.
+	Single bool
+}
+
+// Driver plans networks and endpoints of one kind. Implementations are safe
+// for concurrent use.
+type Driver interface {
+	Traits() Traits
+
+	// Check says why a network cannot exist on this host: a malformed option, a
+	// feature that the kernel lacks, a link that is in the way. It changes nothing.
+	Check(context.Context, *kernel.Host, network.Network) error
+
+	// Network plans a network. It is pure.
+	Network(network.Network) (op.Plan, error)
+
+	// Endpoint plans the attachment of a sandbox. It is pure.
+	Endpoint(network.Network, endpoint.Endpoint, sandbox.Sandbox) (op.Plan, error)
+}
+
+// Filtered is a Driver whose traffic passes the host's firewall.
+type Filtered interface {
+	// Rules returns what the firewall is to do for a network. It is pure.
+	Rules(network.Network) (firewall.Network, error)
+}

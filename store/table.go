@@ -1,0 +1,198 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"iter"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/op"
+)
+
+// Phase says how far a row has come.
+type Phase string
+
+// The phases of a row.
+const (
+	Creating Phase = "creating"
+	Ready    Phase = "ready"
+	Deleting Phase = "deleting"
+)
+
+// Row is a record, its phase, and the plan that makes it in the kernel, whole,
+// from before its first step until after the last undo.
+type Row[T any] struct {
+	Value T
+	Phase Phase
+	Plan  op.Plan
+}
+
+// Table holds the rows of one kind. Use it within View or Update only.
+type Table[T any] struct {
+	name    string
+	codec   *op.Codec
+	durable func(Row[T]) bool // whether a row must survive a reboot
+	rows    map[linkspan.ID]Row[T]
+	changes map[linkspan.ID]*Row[T] // of the running Update; nil: deleted
+}
+
+func newTable[T any](name string, codec *op.Codec, durable func(Row[T]) bool) *Table[T] {
+	return &Table[T]{name: name, codec: codec, durable: durable, rows: make(map[linkspan.ID]Row[T]), changes: make(map[linkspan.ID]*Row[T])}
+}
+
+// Get returns a row.
+func (t *Table[T]) Get(id linkspan.ID) (Row[T], bool) {
+	if row, changed := t.changes[id]; changed {
+		if row == nil {
+			return Row[T]{}, false
+		}
+		return *row, true
+	}
+	row, ok := t.rows[id]
+	return row, ok
+}
+
+// All iterates over the rows, in no particular order.
+func (t *Table[T]) All() iter.Seq2[linkspan.ID, Row[T]] {
+	return func(yield func(linkspan.ID, Row[T]) bool) {
+		for id, row := range t.rows {
+			if _, changed := t.changes[id]; !changed && !yield(id, row) {
+				return
+			}
+		}
+		for id, row := range t.changes {
+			if row != nil && !yield(id, *row) {
+				return
+			}
+		}
+	}
+}
+
+// Put adds or replaces a row. The caller must not change afterwards what the
+// row refers to.
+func (t *Table[T]) Put(id linkspan.ID, row Row[T]) { t.changes[id] = &row }
+
+// Delete removes a row, if it is there.
+func (t *Table[T]) Delete(id linkspan.ID) { t.changes[id] = nil }
+
+// SetPhase changes the phase of a row, if it is there.
+func (t *Table[T]) SetPhase(id linkspan.ID, phase Phase) {
+	if row, ok := t.Get(id); ok {
+		row.Phase = phase
+		t.Put(id, row)
+	}
+}
+
+// write is one change to a file: nil data deletes.
+type write struct {
+	table string
+	key   linkspan.ID
+	data  []byte
+}
+
+type storedRow struct {
+	Value json.RawMessage `json:"value"`
+	Phase Phase           `json:"phase"`
+	Plan  json.RawMessage `json:"plan,omitempty"`
+}
+
+// table is what the Store does with each of its tables.
+type table interface {
+	pending() (volatile, durable []write, err error)
+	settle(keep bool)
+	load(key linkspan.ID, data []byte, fromDurable bool) error
+	title() string
+}
+
+func (t *Table[T]) title() string { return t.name }
+
+// pending returns what the running Update writes.
+func (t *Table[T]) pending() (volatile, durable []write, err error) {
+	for id, row := range t.changes {
+		if row == nil {
+			volatile = append(volatile, write{t.name, id, nil})
+			if old, existed := t.rows[id]; existed && t.durable(old) {
+				durable = append(durable, write{t.name, id, nil})
+			}
+			continue
+		}
+		stored, err := t.encode(*row)
+		if err != nil {
+			return nil, nil, err
+		}
+		data, err := json.Marshal(stored)
+		if err != nil {
+			return nil, nil, fmt.Errorf("storing %s %s: %w", t.name, id.Short(), err)
+		}
+		volatile = append(volatile, write{t.name, id, data})
+		old, existed := t.rows[id]
+		switch wasDurable := existed && t.durable(old); {
+		case t.durable(*row):
+			durable = append(durable, write{t.name, id, stored.Value})
+		case wasDurable:
+			durable = append(durable, write{t.name, id, nil})
+		}
+	}
+	return volatile, durable, nil
+}
+
+func (t *Table[T]) encode(row Row[T]) (storedRow, error) {
+	value, err := json.Marshal(row.Value)
+	if err != nil {
+		return storedRow{}, fmt.Errorf("storing %s: %w", t.name, err)
+	}
+	stored := storedRow{Value: value, Phase: row.Phase}
+	if row.Plan != nil {
+		if stored.Plan, err = t.codec.Marshal(row.Plan); err != nil {
+			return storedRow{}, fmt.Errorf("storing %s: %w", t.name, err)
+		}
+	}
+	return stored, nil
+}
+
+// settle ends an Update: its changes become rows, or are forgotten.
+func (t *Table[T]) settle(keep bool) {
+	if keep {
+		for id, row := range t.changes {
+			if row == nil {
+				delete(t.rows, id)
+			} else {
+				t.rows[id] = *row
+			}
+		}
+	}
+	clear(t.changes)
+}
+
+// load takes a row from a file. What comes from the durable one has no plan:
+// that died with the kernel state.
+func (t *Table[T]) load(key linkspan.ID, data []byte, fromDurable bool) error {
+	row := Row[T]{Phase: Ready}
+	if fromDurable {
+		if _, known := t.rows[key]; known {
+			return nil // the volatile row knows more
+		}
+		if err := json.Unmarshal(data, &row.Value); err != nil {
+			return fmt.Errorf("reading %s %s: %w", t.name, key.Short(), err)
+		}
+		t.rows[key] = row
+		return nil
+	}
+	var stored storedRow
+	if err := json.Unmarshal(data, &stored); err != nil {
+		return fmt.Errorf("reading %s %s: %w", t.name, key.Short(), err)
+	}
+	if err := json.Unmarshal(stored.Value, &row.Value); err != nil {
+		return fmt.Errorf("reading %s %s: %w", t.name, key.Short(), err)
+	}
+	row.Phase = stored.Phase
+	if stored.Plan != nil {
+		plan, err := t.codec.Unmarshal(stored.Plan)
+		if err != nil {
+			return fmt.Errorf("reading %s %s: %w", t.name, key.Short(), err)
+		}
+		row.Plan = plan
+	}
+	t.rows[key] = row
+	return nil
+}
