@@ -90,7 +90,7 @@ func ChooseSize(bases []Base, want netip.Prefix, taken []Holding) (netip.Prefix,
 // The whole of an address space, 0.0.0.0/0, is not: it is the subnet of a
 // network that hands out no addresses.
 func AnySize(p netip.Prefix) bool {
-	return p.IsValid() && p.Addr().IsUnspecified() && p.Bits() > 0
+	return p.Addr().IsUnspecified() && p.Bits() > 0
 }
 
 // lowestFree walks b once along the holdings, from gap to gap, so that the

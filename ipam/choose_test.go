@@ -73,6 +73,7 @@ func TestChoose(t *testing.T) {
 		{name: "the end of all addresses", bases: []Base{{pfx("255.255.255.0/24"), 25}}, taken: blocks("255.255.255.0/25", "255.255.255.255/32"), text: "fully subnetted"},
 		{name: "order of bases", bases: []Base{{pfx("10.2.0.0/16"), 24}, {pfx("10.1.0.0/16"), 24}}, want: "10.1.0.0/24"},
 		{name: "base in base", bases: []Base{{pfx("10.0.1.0/24"), 28}, {pfx("10.0.0.0/16"), 20}}, taken: blocks("10.0.0.0/20"), want: "10.0.16.0/20"},
+		{name: "base in base serves nobody", bases: []Base{{pfx("10.0.1.0/24"), 28}, {pfx("10.0.0.0/23"), 23}}, taken: blocks("10.0.0.0/25"), text: "fully subnetted"},
 		{name: "no base", text: "all predefined address pools have been fully subnetted; give --subnet"},
 		{name: "base not valid", bases: []Base{{}, {pfx("10.0.0.0/24"), 8}}, text: "fully subnetted"},
 		{name: "widest is named first", bases: DefaultBases(), taken: append(blocks("172.20.0.0/16", "192.168.0.0/16"), Holding{Prefix: pfx("172.16.0.0/12"), Holder: "route 172.16.0.0/12 dev tun0"}), text: "in the way are 172.16.0.0/12 of route 172.16.0.0/12 dev tun0, "},

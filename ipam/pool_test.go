@@ -43,14 +43,31 @@ func TestParsePool(t *testing.T) {
 	}
 }
 
-// Whole texts: clients compare them.
+// badPool is a pool that cannot be, and the lines that say so.
+type badPool struct {
+	name, subnet, ipRange, gateway string
+	aux                            map[string]string
+	lines                          []string
+}
+
+// refuse compares whole texts, as clients do.
+func refuse(t *testing.T, tc badPool) {
+	t.Helper()
+	got, err := ParsePool(tc.subnet, tc.ipRange, tc.gateway, tc.aux)
+	if err == nil {
+		t.Fatalf("got %v and no error", got)
+	}
+	if !errors.Is(err, linkspan.ErrInvalid) {
+		t.Errorf("%v is not of kind ErrInvalid", err)
+	}
+	want := append([]string{"invalid network config:"}, tc.lines...)
+	if diff := cmp.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+}
+
 func TestParsePoolInvalid(t *testing.T) {
-	for _, tc := range []struct {
-		name                     string
-		subnet, ipRange, gateway string
-		aux                      map[string]string
-		lines                    []string
-	}{
+	for _, tc := range []badPool{
 		{name: "not masked", subnet: "10.77.0.5/24", lines: []string{"invalid subnet 10.77.0.5/24: it should be 10.77.0.0/24"}},
 		{name: "malformed subnet", subnet: "10.77.0.0", lines: []string{"invalid subnet 10.77.0.0: invalid CIDR block notation"}},
 		{name: "too many bits", subnet: "10.77.0.0/33", lines: []string{"invalid subnet 10.77.0.0/33: invalid CIDR block notation"}},
@@ -74,6 +91,14 @@ func TestParsePoolInvalid(t *testing.T) {
 			"invalid auxiliary address a: parent subnet is an IPv4 block",
 			"invalid auxiliary address b: parent subnet 10.77.0.0/24 doesn't contain this address",
 		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) { refuse(t, tc) })
+	}
+}
+
+// Problems do not hide one another.
+func TestParsePoolListsAll(t *testing.T) {
+	for _, tc := range []badPool{
 		{name: "all of them", subnet: "10.77.0.5/24", ipRange: "10.77.0.9/28", gateway: "10.78.0.1", aux: map[string]string{"db": "fd00::1"}, lines: []string{
 			"invalid subnet 10.77.0.5/24: it should be 10.77.0.0/24",
 			"invalid ip-range 10.77.0.9/28: it should be 10.77.0.0/28",
@@ -93,19 +118,7 @@ func TestParsePoolInvalid(t *testing.T) {
 		}},
 		{name: "gateway in any subnet", subnet: "0.0.0.0/24", gateway: "10.0.0.1", lines: []string{"invalid gateway 10.0.0.1: parent subnet 0.0.0.0/24 doesn't contain this address"}},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			got, err := ParsePool(tc.subnet, tc.ipRange, tc.gateway, tc.aux)
-			if err == nil {
-				t.Fatalf("got %v and no error", got)
-			}
-			if !errors.Is(err, linkspan.ErrInvalid) {
-				t.Errorf("%v is not of kind ErrInvalid", err)
-			}
-			want := append([]string{"invalid network config:"}, tc.lines...)
-			if diff := cmp.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
-				t.Errorf("lines (-want +got):\n%s", diff)
-			}
-		})
+		t.Run(tc.name, func(t *testing.T) { refuse(t, tc) })
 	}
 }
 
