@@ -1,0 +1,385 @@
+package nstest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/linkspan/linkspan/kernel"
+)
+
+// Dump returns the network state of the machine and of namespaces that it
+// pinned, as sorted text of one fact a line: links with all their attributes,
+// addresses, routes, rules, permanent neighbours, forwarding entries, the nft
+// ruleset, and the sysctls under net that differ from those of a new
+// namespace. With no names it covers every pinned namespace but the machines.
+//
+// Two machines that went the same way dump equal: left out is what the kernel
+// numbers (interface indices, handles), counts (packets, learned entries),
+// does on its own some time later (operstate, port state, the link-local
+// address made from a MAC) and names by chance (the machine itself is called
+// host). Not covered are files, processes, queueing disciplines, and rules of
+// the legacy iptables back end.
+//
+// The tools ip, bridge and nft do the reading, not the library that the code
+// under test writes with: a mistake of the one is not hidden by the other.
+func (m *Machine) Dump(tb testing.TB, pinned ...string) string {
+	tb.Helper()
+	if len(pinned) == 0 {
+		names, err := pins()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		for _, line := range names {
+			pinned = append(pinned, strings.Fields(line)[2])
+		}
+	}
+	d := dumper{machine: m.name, index: make(map[string]map[int]string)}
+	spaces := append([]string{m.name}, slices.Sorted(slices.Values(pinned))...)
+	for _, ns := range spaces {
+		if err := d.learn(ns); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	for _, ns := range spaces {
+		d.heading(ns)
+		for _, section := range []func(string) error{d.links, d.addresses, d.routes, d.rules, d.neighbours, d.forwarding, d.firewall} {
+			if err := section(ns); err != nil {
+				tb.Fatal(err)
+			}
+		}
+		d.sorted(m.sysctls(tb, ns).beyond(m.fresh))
+	}
+	return d.text.String()
+}
+
+// Diff returns the lines by which two dumps differ, each with its namespace:
+// "- " only in a, "+ " only in b. It is empty if they are equal.
+func Diff(a, b string) string {
+	left, right := located(a), located(b)
+	var out []string
+	for _, line := range left {
+		if !slices.Contains(right, line) {
+			out = append(out, "- "+line)
+		}
+	}
+	for _, line := range right {
+		if !slices.Contains(left, line) {
+			out = append(out, "+ "+line)
+		}
+	}
+	if len(out) == 0 && a != b {
+		out = append(out, "the same lines, but not in the same order or number")
+	}
+	return strings.Join(out, "\n")
+}
+
+func located(dump string) []string {
+	var lines []string
+	place := ""
+	for line := range strings.Lines(dump) {
+		line = strings.TrimRight(line, "\n")
+		if strings.HasPrefix(line, "== ") {
+			place = strings.Trim(line, "= ")
+		}
+		lines = append(lines, place+": "+line)
+	}
+	return lines
+}
+
+// dumper collects the text of a dump.
+type dumper struct {
+	machine string
+	index   map[string]map[int]string // namespace, interface index: name
+	text    strings.Builder
+}
+
+func (d *dumper) heading(ns string) { fmt.Fprintf(&d.text, "== %s ==\n", d.called(ns)) }
+
+// called replaces the names that differ from run to run.
+func (d *dumper) called(ns string) string {
+	switch {
+	case ns == d.machine:
+		return "host"
+	case strings.HasPrefix(ns, machinePrefix):
+		return "another machine"
+	}
+	return ns
+}
+
+func (d *dumper) sorted(lines []string) {
+	slices.Sort(lines)
+	for _, line := range lines {
+		d.text.WriteString(line)
+		d.text.WriteByte('\n')
+	}
+}
+
+// learn notes the interface indices of a namespace, so that the far end of a
+// veth can be called by its name.
+func (d *dumper) learn(ns string) error {
+	links, err := objects(ns, "ip", "-json", "link", "show")
+	if err != nil {
+		return err
+	}
+	d.index[ns] = make(map[int]string)
+	for _, link := range links {
+		d.index[ns][number(link["ifindex"])] = fmt.Sprint(link["ifname"])
+	}
+	return nil
+}
+
+// passing lists the attributes of links that say nothing about what was done.
+var passing = map[string]bool{
+	"ifindex": true, "ifname": true, "link_index": true, "link": true, "link_netnsid": true, "flags": true,
+	"operstate": true, "state": true, "fdb_n_learned": true, "addr_info": true, "promiscuity": true,
+}
+
+func (d *dumper) links(ns string) error {
+	links, err := objects(ns, "ip", "-json", "-details", "link", "show")
+	if err != nil {
+		return err
+	}
+	peers, err := d.peers(ns)
+	if err != nil {
+		return err
+	}
+	var lines []string
+	for _, link := range links {
+		name := "link " + fmt.Sprint(link["ifname"])
+		lines = append(lines, name) // even if it has no attribute worth a line
+		for _, flag := range list(link["flags"]) {
+			switch flag {
+			case "LOWER_UP", "NO-CARRIER", "M-DOWN": // follow from the other end, some time later
+			default:
+				lines = append(lines, fmt.Sprintf("%s flag %v", name, flag))
+			}
+		}
+		if id, far := link["link_netnsid"]; far {
+			peer := peers[number(id)]
+			lines = append(lines, fmt.Sprintf("%s peer %s in %s", name, d.index[peer][number(link["link_index"])], d.called(peer)))
+		} else if near, ok := link["link"]; ok {
+			lines = append(lines, fmt.Sprintf("%s peer %v in %s", name, near, d.called(ns)))
+		}
+		flatten(name, link, func(line, key string) {
+			if !passing[key] && !strings.HasSuffix(key, "_timer") {
+				lines = append(lines, line)
+			}
+		})
+	}
+	d.sorted(lines)
+	return nil
+}
+
+// peers returns the names of the namespaces that ns knows by number.
+func (d *dumper) peers(ns string) (map[int]string, error) {
+	ids, err := objects(ns, "ip", "-json", "netns", "list-id")
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[int]string)
+	for _, id := range ids {
+		if name, ok := id["name"]; ok {
+			names[number(id["nsid"])] = fmt.Sprint(name)
+		}
+	}
+	return names, nil
+}
+
+func (d *dumper) addresses(ns string) error {
+	links, err := objects(ns, "ip", "-json", "-details", "address", "show")
+	if err != nil {
+		return err
+	}
+	var lines []string
+	for _, link := range links {
+		for _, item := range list(link["addr_info"]) {
+			addr, _ := item.(map[string]any)
+			if addr["local"] == linkLocal(fmt.Sprint(link["address"])) {
+				continue
+			}
+			delete(addr, "tentative") // while detection of duplicates is under way
+			lines = append(lines, fmt.Sprintf("address on %v: %s", link["ifname"], words(addr)))
+		}
+	}
+	d.sorted(lines)
+	return nil
+}
+
+// linkLocal returns the address that the kernel gives a link with this MAC by
+// itself (RFC 4291 appendix A).
+func linkLocal(mac string) string {
+	hw, err := net.ParseMAC(mac)
+	if err != nil || len(hw) != 6 {
+		return ""
+	}
+	raw := [16]byte{0xfe, 0x80, 8: hw[0] ^ 2, 9: hw[1], 10: hw[2], 11: 0xff, 12: 0xfe, 13: hw[3], 14: hw[4], 15: hw[5]}
+	return netip.AddrFrom16(raw).String()
+}
+
+func (d *dumper) routes(ns string) error {
+	var lines []string
+	for _, family := range []string{"-4", "-6"} {
+		routes, err := objects(ns, "ip", "-json", "-details", family, "route", "show", "table", "all")
+		if err != nil {
+			return err
+		}
+		for _, route := range routes {
+			dst := fmt.Sprint(route["dst"])
+			if route["protocol"] == "kernel" && (strings.HasPrefix(dst, "fe80:") || strings.HasPrefix(dst, "ff00:")) {
+				continue // come with a link-local address, later
+			}
+			delete(route, "flags") // linkdown and dead follow the carrier
+			lines = append(lines, fmt.Sprintf("route %s %s", family, words(route)))
+		}
+	}
+	d.sorted(lines)
+	return nil
+}
+
+func (d *dumper) rules(ns string) error {
+	var lines []string
+	for _, family := range []string{"-4", "-6"} {
+		rules, err := objects(ns, "ip", "-json", "-details", family, "rule", "show")
+		if err != nil {
+			return err
+		}
+		for _, rule := range rules {
+			lines = append(lines, fmt.Sprintf("rule %s %s", family, words(rule)))
+		}
+	}
+	d.sorted(lines)
+	return nil
+}
+
+func (d *dumper) neighbours(ns string) error {
+	var lines []string
+	for _, what := range [][]string{{"nud", "permanent"}, {"proxy"}} {
+		neighbours, err := objects(ns, "ip", append([]string{"-json", "neigh", "show"}, what...)...)
+		if err != nil {
+			return err
+		}
+		for _, n := range neighbours {
+			lines = append(lines, fmt.Sprintf("neighbour %s %s", what[0], words(n)))
+		}
+	}
+	d.sorted(lines)
+	return nil
+}
+
+// forwarding lists the forwarding entries and VLANs that somebody set: not
+// those that a bridge learned, nor the multicast filters of a link itself.
+func (d *dumper) forwarding(ns string) error {
+	entries, err := objects(ns, "bridge", "-json", "fdb", "show")
+	if err != nil {
+		return err
+	}
+	var lines []string
+	for _, entry := range entries {
+		_, remote := entry["dst"]
+		if entry["state"] != "permanent" && entry["state"] != "static" || !remote && slices.Contains(list(entry["flags"]), any("self")) {
+			continue
+		}
+		lines = append(lines, "fdb "+words(entry))
+	}
+	vlans, err := objects(ns, "bridge", "-json", "vlan", "show")
+	if err != nil {
+		return err
+	}
+	for _, vlan := range vlans {
+		lines = append(lines, "vlan "+words(vlan))
+	}
+	d.sorted(lines)
+	return nil
+}
+
+func (d *dumper) firewall(ns string) error {
+	raw, err := inNetns(kernel.Pin(ns), "nft", "--stateless", "list", "ruleset")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(raw)) {
+		if line = strings.TrimRight(line, "\n"); line != "" {
+			d.text.WriteString("nft " + line + "\n") // in its own order: rules have one
+		}
+	}
+	return nil
+}
+
+// objects runs a tool of iproute2 in a namespace and reads its JSON.
+func objects(ns, tool string, args ...string) ([]map[string]any, error) {
+	raw, err := inNetns(kernel.Pin(ns), tool, args...)
+	if err != nil || len(raw) == 0 {
+		return nil, err
+	}
+	var all []map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber() // 4294967295 is "for ever", not 4.29e+09
+	if err := decoder.Decode(&all); err != nil {
+		return nil, fmt.Errorf("reading the output of %s %s: %w", tool, strings.Join(args, " "), err)
+	}
+	return slices.DeleteFunc(all, func(o map[string]any) bool { return len(o) == 0 }), nil
+}
+
+// inNetns runs a command in the network namespace at path. It enters through a
+// Host of its own, never through the one under test, whose doors may be stale.
+func inNetns(path, tool string, args ...string) ([]byte, error) {
+	host, err := kernel.OpenAt(path)
+	if err != nil {
+		return nil, err
+	}
+	defer host.Close()
+	var out []byte
+	err = host.Inside("", func() error {
+		out, err = exec.Command(tool, args...).Output()
+		return err
+	})
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = fmt.Errorf("%w: %s", err, exit.Stderr)
+		}
+		return nil, fmt.Errorf("running %s %s in %s: %w", tool, strings.Join(args, " "), path, err)
+	}
+	return out, nil
+}
+
+// flatten calls yield with a line for each leaf of a tree of attributes.
+func flatten(prefix string, tree map[string]any, yield func(line, key string)) {
+	for key, value := range tree {
+		switch value := value.(type) {
+		case map[string]any:
+			flatten(prefix+" "+key, value, yield)
+		default:
+			yield(fmt.Sprintf("%s %s %v", prefix, key, value), key)
+		}
+	}
+}
+
+// words prints an object with its keys in order.
+func words(o map[string]any) string {
+	var parts []string
+	for _, key := range slices.Sorted(maps.Keys(o)) {
+		parts = append(parts, fmt.Sprintf("%s %v", key, o[key]))
+	}
+	return strings.Join(parts, " ")
+}
+
+func list(v any) []any {
+	items, _ := v.([]any)
+	return items
+}
+
+func number(v any) int {
+	n, _ := v.(json.Number)
+	i, _ := n.Int64()
+	return int(i)
+}
