@@ -1,0 +1,307 @@
+package nftables
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/kernel"
+)
+
+// Element is one element of a set or map of table "inet linkspan", in nft's
+// spelling: Key has a word for each part of a concatenation, Value is what a
+// map maps it to.
+type Element struct {
+	Set   string
+	Key   []string
+	Value string `json:",omitempty"`
+}
+
+// AddElements adds elements, in one transaction.
+type AddElements struct{ Elements []Element }
+
+// Do adds the elements. It fails with linkspan.ErrConflict if a verdict map has
+// one of its keys already, or a subnet overlaps another, and with
+// linkspan.ErrUnavailable if the table is missing.
+//
+// The client library cannot ask the kernel to refuse an element that is there
+// (NLM_F_EXCL), and without that flag adding it again succeeds silently. But an
+// existing key with another value is always refused. So the other verdict is
+// added and deleted first, in the same transaction: nobody ever sees it.
+func (o AddElements) Do(_ context.Context, h *kernel.Host) error {
+	table := base()
+	encoded, err := o.encode(table)
+	if err != nil {
+		return err
+	}
+	err = h.Transact(table.ns, func(conn *nftables.Conn) error {
+		found, err := table.find(conn)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return linkspan.Errorf(linkspan.ErrUnavailable, "table %s is missing: somebody flushed it (see: %s tables)", table.name(), table.list())
+		}
+		for _, e := range encoded {
+			if probe, ok := e.probe(); ok {
+				err = errors.Join(err, conn.SetAddElements(e.set, probe), conn.SetDeleteElements(e.set, probe))
+			}
+			err = errors.Join(err, conn.SetAddElements(e.set, e.items))
+		}
+		return err
+	})
+	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
+		return linkspan.Errorf(linkspan.ErrConflict, "adding elements %s: one is there already, or overlaps one (see: %s): %w", o.words(), table.show(), err)
+	}
+	if err != nil {
+		return fmt.Errorf("adding elements %s: %w", o.words(), err)
+	}
+	return nil
+}
+
+// Undo deletes the elements that are there.
+func (o AddElements) Undo(_ context.Context, h *kernel.Host) error {
+	table := base()
+	encoded, err := o.encode(table)
+	if err != nil {
+		return nil // Do cannot have succeeded
+	}
+	err = o.remove(h, table, func(*nftables.Conn) ([]element, error) { return encoded, nil })
+	if isMissing(err) { // some are gone: look which
+		err = o.remove(h, table, func(conn *nftables.Conn) ([]element, error) {
+			present, _, err := compare(conn, table, encoded)
+			return present, err
+		})
+	}
+	if err != nil && !kernel.IsGone(err) {
+		return fmt.Errorf("deleting elements %s: %w", o.words(), err)
+	}
+	return nil
+}
+
+func (o AddElements) remove(h *kernel.Host, table ruleset, choose func(*nftables.Conn) ([]element, error)) error {
+	return h.Transact(table.ns, func(conn *nftables.Conn) error {
+		found, err := table.find(conn)
+		if err != nil || !found {
+			return err
+		}
+		chosen, err := choose(conn)
+		for _, e := range slices.Backward(chosen) {
+			err = errors.Join(err, conn.SetDeleteElements(e.set, e.items))
+		}
+		return err
+	})
+}
+
+// Check looks for each element.
+func (o AddElements) Check(_ context.Context, h *kernel.Host) error {
+	table := base()
+	encoded, err := o.encode(table)
+	if err != nil {
+		return err
+	}
+	return h.Transact(table.ns, func(conn *nftables.Conn) error {
+		found, err := table.find(conn)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return linkspan.Errorf(linkspan.ErrNotFound, "table %s is missing (see: %s tables)", table.name(), table.list())
+		}
+		_, missing, err := compare(conn, table, encoded)
+		errs := []error{err}
+		for _, e := range missing {
+			errs = append(errs, fmt.Errorf("element %s is missing (see: %s %s %s %s)", e.Element, table.list(), e.kind, table.name(), e.Set))
+		}
+		return errors.Join(errs...)
+	})
+}
+
+func (o AddElements) String() string {
+	var text strings.Builder
+	text.WriteString("nft -f - <<'EOF'\n")
+	for _, e := range o.Elements {
+		verb := "add"
+		if e.Value == "accept" || e.Value == "drop" {
+			verb = "create"
+		}
+		fmt.Fprintf(&text, "%s element inet linkspan %s { %s }\n", verb, e.Set, e.words())
+	}
+	text.WriteString("EOF")
+	return text.String()
+}
+
+func (o AddElements) words() string {
+	words := make([]string, len(o.Elements))
+	for i, e := range o.Elements {
+		words[i] = e.String()
+	}
+	return strings.Join(words, ", ")
+}
+
+func (e Element) String() string { return fmt.Sprintf("%s { %s }", e.Set, e.words()) }
+
+func (e Element) words() string {
+	words := make([]string, len(e.Key))
+	for i, word := range e.Key {
+		words[i] = word
+		if _, err := netip.ParsePrefix(word); err != nil {
+			words[i] = `"` + word + `"`
+		}
+	}
+	text := strings.Join(words, " . ")
+	if e.Value != "" {
+		text += " : " + e.Value
+	}
+	return text
+}
+
+// element is an Element with its netlink form: a range of addresses has two
+// items, its start and what follows its end.
+type element struct {
+	Element
+	kind  string // set or map
+	set   *nftables.Set
+	items []nftables.SetElement
+}
+
+func (o AddElements) encode(table ruleset) ([]element, error) {
+	encoded := make([]element, 0, len(o.Elements))
+	for _, e := range o.Elements {
+		i := slices.IndexFunc(table.sets, func(s set) bool { return s.Name == e.Set })
+		if i < 0 {
+			return nil, linkspan.Errorf(linkspan.ErrInvalid, "encoding element %s: table %s has no such set", e, table.name())
+		}
+		s := table.sets[i]
+		s.Table = table.table
+		items, err := e.encode(s)
+		if err != nil {
+			return nil, linkspan.Errorf(linkspan.ErrInvalid, "encoding element %s: %w", e, err)
+		}
+		encoded = append(encoded, element{Element: e, kind: s.kind(), set: &s.Set, items: items})
+	}
+	return encoded, nil
+}
+
+func (e Element) encode(s set) ([]nftables.SetElement, error) {
+	if s.Interval {
+		if len(e.Key) != 1 || e.Value != "" {
+			return nil, errors.New("want one prefix and no value")
+		}
+		return encodePrefix(e.Key[0], int(s.KeyType.Bytes))
+	}
+	var item nftables.SetElement
+	for _, word := range e.Key {
+		if word == "" || len(word) >= unix.IFNAMSIZ {
+			return nil, fmt.Errorf("%q is no link name", word)
+		}
+		item.Key = append(item.Key, word...)
+		item.Key = append(item.Key, make([]byte, unix.IFNAMSIZ-len(word))...)
+	}
+	if len(item.Key) != int(s.KeyType.Bytes) {
+		return nil, fmt.Errorf("its key has %d parts", len(e.Key))
+	}
+	switch {
+	case !s.IsMap && e.Value != "":
+		return nil, errors.New("an element of a set has no value")
+	case s.IsMap && s.DataType == nftables.TypeVerdict:
+		kinds := map[string]expr.VerdictKind{"accept": expr.VerdictAccept, "drop": expr.VerdictDrop}
+		kind, known := kinds[e.Value]
+		if !known {
+			return nil, fmt.Errorf("%q is no verdict", e.Value)
+		}
+		item.VerdictData = &expr.Verdict{Kind: kind}
+	case s.IsMap:
+		addr, err := netip.ParseAddr(e.Value)
+		if err != nil {
+			return nil, err
+		}
+		if item.Val = addr.AsSlice(); len(item.Val) != int(s.DataType.Bytes) {
+			return nil, fmt.Errorf("%s is of the wrong family", addr)
+		}
+	}
+	return []nftables.SetElement{item}, nil
+}
+
+// encodePrefix returns the two items of a range. One that reaches the last
+// address of all has no end.
+func encodePrefix(text string, length int) ([]nftables.SetElement, error) {
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		return nil, err
+	}
+	start := prefix.Masked().Addr().AsSlice()
+	if len(start) != length {
+		return nil, fmt.Errorf("%s is of the wrong family", prefix)
+	}
+	items := []nftables.SetElement{{Key: start}}
+	end := slices.Clone(start)
+	for bit := prefix.Bits() - 1; bit >= 0; bit-- { // add one at the prefix's last bit
+		mask := byte(0x80) >> (bit % 8)
+		end[bit/8] ^= mask
+		if end[bit/8]&mask != 0 {
+			return append(items, nftables.SetElement{Key: end, IntervalEnd: true}), nil
+		}
+	}
+	return items, nil
+}
+
+// probe returns the element with the other verdict.
+func (e element) probe() ([]nftables.SetElement, bool) {
+	if e.items[0].VerdictData == nil {
+		return nil, false
+	}
+	other := e.items[0]
+	other.VerdictData = &expr.Verdict{Kind: expr.VerdictAccept + expr.VerdictDrop - e.items[0].VerdictData.Kind}
+	return []nftables.SetElement{other}, true
+}
+
+// compare sorts elements into those that the kernel has and those it lacks.
+func compare(conn *nftables.Conn, table ruleset, elements []element) (present, missing []element, err error) {
+	names, err := table.setNames(conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	dumps := make(map[string][]nftables.SetElement)
+	for _, e := range elements {
+		dump, known := dumps[e.Set]
+		if !known && names[e.Set] {
+			if dump, err = conn.GetSetElements(e.set); err != nil {
+				return nil, nil, fmt.Errorf("listing %s %s: %w", e.kind, e.Set, err)
+			}
+			dumps[e.Set] = dump
+		}
+		if holdsAll(dump, e.items) {
+			present = append(present, e)
+		} else {
+			missing = append(missing, e)
+		}
+	}
+	return present, missing, nil
+}
+
+func holdsAll(dump, items []nftables.SetElement) bool {
+	return !slices.ContainsFunc(items, func(item nftables.SetElement) bool { return !holds(dump, item) })
+}
+
+func holds(dump []nftables.SetElement, want nftables.SetElement) bool {
+	return slices.ContainsFunc(dump, func(got nftables.SetElement) bool {
+		if string(got.Key) != string(want.Key) || got.IntervalEnd != want.IntervalEnd {
+			return false
+		}
+		if want.VerdictData == nil {
+			return string(got.Val) == string(want.Val)
+		}
+		// The library gives a verdict as the raw attribute, which ends in its code.
+		return len(got.Val) >= 4 && binary.BigEndian.Uint32(got.Val[len(got.Val)-4:]) == uint32(want.VerdictData.Kind)
+	})
+}

@@ -1,0 +1,9 @@
+package nftables_test
+
+import (
+	"testing"
+
+	"github.com/linkspan/linkspan/internal/nstest"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }
