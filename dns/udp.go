@@ -153,6 +153,9 @@ func (r *Resolver) forwardDatagram(v *view, pkt []byte, from unix.RawSockaddrIne
 		view:  v,
 		query: append([]byte(nil), pkt...),
 		reply: func(answer []byte) {
+			if answer == nil {
+				return
+			}
 			_, _ = r.udp.WriteToUDPAddrPort(answer, client) // lost answers are asked for again
 		},
 	})

@@ -108,7 +108,10 @@ func (s *Server) readDatagram(conn net.Conn) ([]byte, error) {
 		buf := s.replies.Get().(*[maxMessage]byte)
 		defer s.replies.Put(buf)
 		n, err := unix.Read(int(fd), buf[:])
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+		for errors.Is(err, unix.EINTR) {
+			n, err = unix.Read(int(fd), buf[:])
+		}
+		if errors.Is(err, unix.EAGAIN) {
 			return false
 		}
 		if err != nil {
@@ -140,8 +143,25 @@ func answers(pkt, asked []byte) bool {
 	if questionEnd(pkt) != end {
 		return false
 	}
-	// Type and class hold no letters that folding could confuse: compared as they are.
-	return bytes.Equal(pkt[end-4:end], asked[end-4:end]) && bytes.EqualFold(pkt[headerLen:end-4], asked[headerLen:end-4])
+	return bytes.Equal(pkt[end-4:end], asked[end-4:end]) && equalNames(pkt[headerLen:end-4], asked[headerLen:end-4])
+}
+
+// equalNames compares two names of one length on the wire without regard to
+// ASCII case. The length bytes, at most 63, are below all letters.
+func equalNames(a, b []byte) bool {
+	for i := range a {
+		x, y := a[i], b[i]
+		if 'A' <= x && x <= 'Z' {
+			x += 'a' - 'A'
+		}
+		if 'A' <= y && y <= 'Z' {
+			y += 'a' - 'A'
+		}
+		if x != y {
+			return false
+		}
+	}
+	return true
 }
 
 // acceptable reports whether an answer is worth giving to the client: not a

@@ -29,7 +29,7 @@ type Zone struct {
 	mu      sync.RWMutex // held for one map access by readers, for one owner's names by Set and Delete
 	owners  map[linkspan.ID]Entry
 	names   map[string]*record
-	reverse map[netip.Addr]*pointer
+	reverse map[netip.Addr][]*pointer // one an owner; the last answers
 }
 
 // record is all that one name resolves to. It is immutable: an update replaces
@@ -60,7 +60,7 @@ func NewZone(network string) *Zone {
 		folded:  fold(network),
 		owners:  make(map[linkspan.ID]Entry),
 		names:   make(map[string]*record),
-		reverse: make(map[netip.Addr]*pointer),
+		reverse: make(map[netip.Addr][]*pointer),
 	}
 }
 
@@ -87,7 +87,7 @@ func (z *Zone) Set(owner linkspan.ID, e Entry) {
 	if len(e.Names) > 0 {
 		p := newPointer(owner, e.Names[0], z.network)
 		for _, a := range e.Addrs {
-			z.reverse[a] = p
+			z.reverse[a] = append(z.reverse[a], p)
 		}
 	}
 	z.owners[owner] = e
@@ -136,7 +136,7 @@ func (z *Zone) Lookup(name string) ([]netip.Addr, bool) {
 // Reverse returns the name of an address in full, "web.lab." for web on the
 // network lab, and whether the zone knows the address.
 func (z *Zone) Reverse(addr netip.Addr) (string, bool) {
-	p := z.pointer(addr)
+	p := z.pointer(addr.Unmap().WithZone(""))
 	if p == nil {
 		return "", false
 	}
@@ -153,9 +153,11 @@ func (z *Zone) find(key []byte) *record {
 
 func (z *Zone) pointer(addr netip.Addr) *pointer {
 	z.mu.RLock()
-	p := z.reverse[addr.Unmap()]
-	z.mu.RUnlock()
-	return p
+	defer z.mu.RUnlock()
+	if held := z.reverse[addr]; len(held) > 0 {
+		return held[len(held)-1]
+	}
+	return nil
 }
 
 // replace swaps the record of one name for one in which owner has addrs, or,
@@ -184,8 +186,11 @@ func (z *Zone) replace(key string, owner linkspan.ID, addrs []netip.Addr, keep b
 // the lock.
 func (z *Zone) forgetAddrs(owner linkspan.ID, e Entry) {
 	for _, a := range e.Addrs {
-		if p := z.reverse[a]; p != nil && p.owner == owner {
+		held := slices.DeleteFunc(slices.Clone(z.reverse[a]), func(p *pointer) bool { return p.owner == owner })
+		if len(held) == 0 {
 			delete(z.reverse, a)
+		} else {
+			z.reverse[a] = held
 		}
 	}
 }
