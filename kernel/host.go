@@ -63,6 +63,10 @@ func OpenAt(path string) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening network namespace %s: %w", path, err)
 	}
+	if err := verifyNetns(self); err != nil {
+		self.Close()
+		return nil, fmt.Errorf("opening network namespace %s: %w", path, err)
+	}
 	return open(self, false)
 }
 
@@ -145,29 +149,54 @@ func (h *Host) door(name string) (*door, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if d := h.doors[name]; d != nil {
-		return d, nil
+		if name == "" || d.leadsTo(Pin(name)) {
+			return d, nil
+		}
+		// Somebody unpinned that namespace (ip netns del): an open door keeps it
+		// alive, and its name may stand for another by now.
+		delete(h.doors, name)
+		go d.close() //nolint:errcheck // the namespace is gone: there is nothing left to tell
 	}
 	ns := h.self
 	if name != "" {
 		var err error
-		if ns, err = netns.GetFromPath(Pin(name)); err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil, linkspan.Errorf(linkspan.ErrNotFound, "network namespace %s does not exist (see: ip netns): %w", name, err)
-			}
-			return nil, fmt.Errorf("opening network namespace %s: %w", name, err)
-		}
-		if err := verifyNetns(ns); err != nil {
-			ns.Close()
-			return nil, linkspan.Errorf(linkspan.ErrNotFound, "%s is no network namespace, only a left-over file (see: findmnt %s): %w", Pin(name), Pin(name), err)
+		if ns, err = openPin(name); err != nil {
+			return nil, err
 		}
 	}
 	links, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
+		if name != "" {
+			ns.Close()
+		}
 		return nil, fmt.Errorf("opening a netlink socket in %s: %w", nameOf(name), err)
 	}
 	d := &door{ns: ns, links: links}
 	h.doors[name] = d
 	return d, nil
+}
+
+func openPin(name string) (netns.NsHandle, error) {
+	ns, err := netns.GetFromPath(Pin(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ns, linkspan.Errorf(linkspan.ErrNotFound, "network namespace %s does not exist (see: ip netns): %w", name, err)
+	}
+	if err != nil {
+		return ns, fmt.Errorf("opening network namespace %s: %w", name, err)
+	}
+	if err := verifyNetns(ns); err != nil {
+		ns.Close()
+		return ns, linkspan.Errorf(linkspan.ErrNotFound, "%s is no network namespace, only a left-over file (see: findmnt %s): %w", Pin(name), Pin(name), err)
+	}
+	return ns, nil
+}
+
+// leadsTo tells whether the namespace pinned at path is still the one behind
+// the door.
+func (d *door) leadsTo(path string) bool {
+	var behind, pinned unix.Stat_t
+	return unix.Fstat(int(d.ns), &behind) == nil && unix.Stat(path, &pinned) == nil &&
+		behind.Dev == pinned.Dev && behind.Ino == pinned.Ino
 }
 
 // shut closes what is open into a namespace. The nftables socket is closed
@@ -193,15 +222,22 @@ func (d *door) close() error {
 	return errors.Join(err, d.ns.Close())
 }
 
-// verifyNetns tells a namespace from the empty file that stays behind when a
-// pin was unmounted but not removed.
+// verifyNetns tells a network namespace from one of another kind, and from the
+// empty file that stays behind when a pin was unmounted but not removed.
 func verifyNetns(ns netns.NsHandle) error {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(ns), &st); err != nil {
 		return err
 	}
 	if st.Type != unix.NSFS_MAGIC {
-		return fmt.Errorf("file system type is %#x", st.Type)
+		return fmt.Errorf("it is a plain file, of file system type %#x", st.Type)
+	}
+	kind, err := unix.IoctlRetInt(int(ns), unix.NS_GET_NSTYPE)
+	if err != nil {
+		return err
+	}
+	if kind != unix.CLONE_NEWNET {
+		return fmt.Errorf("it is a namespace of another kind, %#x", kind)
 	}
 	return nil
 }
