@@ -26,7 +26,8 @@ import (
 // switches connection tracking on in the sandbox, and nothing is there to go
 // stale. Packets that do not leave by lo pay one comparison. The kernel keeps
 // the checksum right: on lo it is still to be computed (CHECKSUM_PARTIAL), and
-// covers the header as rewritten.
+// covers the header as rewritten. A UDP packet may also come without one (RFC
+// 768), and must not get the difference of two.
 //
 // A program may still bind port 53 of every address (0.0.0.0): what is sent to
 // 127.0.0.11 does not reach it, everything else does. The ports must not be 53.
@@ -55,16 +56,12 @@ func (o AddResolver) ruleset() ruleset {
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: loopback},
 		verdict(expr.VerdictAccept),
 	}}}
-	for _, p := range []transport{{"udp", unix.IPPROTO_UDP, 6, o.UDP}, {"tcp", unix.IPPROTO_TCP, 16, o.TCP}} {
-		rules = append(rules,
-			rule{
-				fmt.Sprintf("ip daddr %s %s dport 53 %s dport set %d", firewall.ResolverAddress, p.name, p.name, p.port),
-				"a question", p.rewrite(16, 2, 53, p.port),
-			},
-			rule{
-				fmt.Sprintf("ip saddr %s %s sport %d %s sport set 53", firewall.ResolverAddress, p.name, p.port, p.name),
-				"an answer", p.rewrite(12, 0, p.port, 53),
-			})
+	for _, p := range []transport{
+		{name: "udp", number: unix.IPPROTO_UDP, checksum: 6, port: o.UDP},
+		{name: "udp", number: unix.IPPROTO_UDP, checksum: 6, absent: true, port: o.UDP},
+		{name: "tcp", number: unix.IPPROTO_TCP, checksum: 16, port: o.TCP},
+	} {
+		rules = append(rules, p.rule("a question", 16, 2, 53, p.port), p.rule("an answer", 12, 0, p.port, 53))
 	}
 	return ruleset{
 		ns:     o.NS,
@@ -83,24 +80,42 @@ type transport struct {
 	name     string
 	number   byte
 	checksum uint32 // offset in the header
+	absent   bool   // of UDP packets that have no checksum: must not get half of one
 	port     uint16 // the resolver's
 }
 
-// rewrite changes a port, at an offset in the transport header, of packets that
+// rule changes a port, at an offset in the transport header, of packets that
 // have the resolver's address at an offset in the IPv4 header (RFC 791).
-func (p transport) rewrite(addr, port uint32, from, to uint16) []expr.Any {
+func (p transport) rule(why string, addr, port uint32, from, to uint16) rule {
 	resolver := netip.MustParseAddr(firewall.ResolverAddress).As4()
-	return []expr.Any{
+	sides := map[uint32]string{16: "daddr", 12: "saddr", 2: "dport", 0: "sport"}
+	text := fmt.Sprintf("ip %s %s %s %s %d", sides[addr], firewall.ResolverAddress, p.name, sides[port], from)
+	exprs := []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: addr, Len: 4},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: resolver[:]},
 		load(expr.MetaKeyL4PROTO, 1),
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{p.number}},
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: port, Len: 2},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(from)},
-		&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(to)},
-		&expr.Payload{
-			OperationType: expr.PayloadWrite, SourceRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: port, Len: 2,
-			CsumType: expr.CsumTypeInet, CsumOffset: p.checksum,
-		},
 	}
+	write := &expr.Payload{
+		OperationType: expr.PayloadWrite, SourceRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: port, Len: 2,
+		CsumType: expr.CsumTypeInet, CsumOffset: p.checksum,
+	}
+	field := p.name + " " + sides[port]
+	if p.number == unix.IPPROTO_UDP {
+		compare, word := expr.CmpOpNeq, " udp checksum != 0"
+		if p.absent {
+			// The port by its place: nft(8) then leaves the checksum alone.
+			compare, word, field = expr.CmpOpEq, " udp checksum 0", fmt.Sprintf("@th,%d,16", port*8)
+			write.CsumType, write.CsumOffset = expr.CsumTypeNone, 0
+			why += " without a checksum"
+		}
+		text += word
+		exprs = append(exprs,
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: p.checksum, Len: 2},
+			&expr.Cmp{Op: compare, Register: 1, Data: make([]byte, 2)})
+	}
+	exprs = append(exprs, &expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(to)}, write)
+	return rule{fmt.Sprintf("%s %s set %d", text, field, to), why, exprs}
 }
