@@ -68,13 +68,22 @@ func (r *Resolver) serveUDP() {
 func (r *Resolver) drain(fd uintptr) bool {
 	b := r.server.batches.Get().(*batch)
 	defer r.server.batches.Put(b)
+	yielded := false
 	for !r.closing.Load() {
 		n, errno := b.receive(fd)
 		switch errno {
 		case 0:
 			r.answerBatch(fd, b, n)
+			yielded = false
 		case unix.EAGAIN:
-			return false
+			if yielded {
+				return false
+			}
+			// Let the clients on this CPU run once before parking: under load
+			// they ask the next batch meanwhile, which saves a trip through
+			// the netpoller; on an idle machine it costs less than 1 µs.
+			yielded = true
+			_, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 		case unix.EINTR:
 		default:
 			// A pending error of the socket (an ICMP message, say) is cleared
