@@ -95,6 +95,7 @@ func TestForwarding(t *testing.T) {
 }
 
 func TestNoServerListens(t *testing.T) {
+	t.Parallel()
 	udp, tcp := sockets(t)
 	dead := udp.LocalAddr().(*net.UDPAddr).AddrPort()
 	udp.Close()
@@ -186,6 +187,7 @@ func TestSourcePortsAndIDsVary(t *testing.T) {
 
 // After a server was late once, the next question does not wait for it.
 func TestLateServerGoesLast(t *testing.T) {
+	t.Parallel()
 	for _, network := range []string{"udp", "tcp"} {
 		dead := fakeUpstream(t, silent)
 		good := fakeUpstream(t, says("192.0.2.2"))
@@ -280,6 +282,7 @@ func TestStorm(t *testing.T) {
 }
 
 func TestMoreThanTheListHolds(t *testing.T) {
+	t.Parallel()
 	dead := fakeUpstream(t, silent)
 	r, server := start(t, Config{Upstreams: []Upstream{dead.config()}, Limits: Limits{InFlight: 2, Waiting: 3, Timeout: 500 * time.Millisecond}})
 	var g errgroup.Group

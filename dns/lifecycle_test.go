@@ -206,3 +206,58 @@ func TestStartNeedsBothSockets(t *testing.T) {
 		t.Errorf("%v, want %v", err, linkspan.ErrInvalid)
 	}
 }
+
+// The raw reader handles socket addresses of both families.
+func TestIPv6Socket(t *testing.T) {
+	tcp, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	udp, err := net.ListenUDP("udp6", net.UDPAddrFromAddrPort(tcp.Addr().(*net.TCPAddr).AddrPort()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := fakeUpstream(t, says("192.0.2.1"))
+	r, err := NewServer().Start(udp, tcp, Config{Zones: []*Zone{lab()}, Upstreams: []Upstream{up.config()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for name, want := range map[string]string{"web": "NOERROR 10.77.0.2", "example.org": "NOERROR 192.0.2.1"} {
+		for _, network := range []string{"udp", "tcp"} {
+			if got := summary(ask(t, network, tcp.Addr().String(), name, mdns.TypeA)); got != want {
+				t.Errorf("%s over %s: %s, want %s", name, network, got, want)
+			}
+		}
+	}
+}
+
+// A query longer than the reader's buffer is refused, not misread; odd
+// datagrams get no answer and do no harm.
+func TestLongAndEmptyDatagrams(t *testing.T) {
+	_, server := start(t, Config{Zones: []*Zone{lab()}})
+	conn, err := net.Dial("udp", server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	q, err := new(mdns.Msg).SetQuestion("web.", mdns.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := append([]byte(nil), q...)
+	answer[2] |= 0x80
+	for _, pkt := range [][]byte{{}, {1}, answer, append(q, make([]byte, 2*queryLen)...)} {
+		if _, err := conn.Write(pkt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf := make([]byte, 512)
+	n, err := conn.Read(buf)
+	if err != nil || n != headerLen || buf[3]&0xf != mdns.RcodeFormatError {
+		t.Errorf("got %x, %v: want the long query's format error alone", buf[:n], err)
+	}
+	if got := summary(ask(t, "udp", server, "web", mdns.TypeA)); got != "NOERROR 10.77.0.2" {
+		t.Errorf("afterwards: %s", got)
+	}
+}

@@ -13,6 +13,13 @@ const (
 	batchLen  = 16   // datagrams read or written with one system call
 	queryLen  = 4096 // the longest query taken over UDP; queries of real clients fit in a tenth
 	answerLen = 1536 // the longest answer by hand
+
+	// maxYields is how often the reader lets others on its CPU run before it
+	// parks. Under load the clients ask the next batch meanwhile, and neither
+	// side pays for a sleep and a wake-up: without it ten clients got 10,000 to
+	// 60,000 answers a second, with it 56,000 to 84,000; more gained nothing.
+	// With nothing else to run it is a few microseconds after an answer.
+	maxYields = 4
 )
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -68,21 +75,18 @@ func (r *Resolver) serveUDP() {
 func (r *Resolver) drain(fd uintptr) bool {
 	b := r.server.batches.Get().(*batch)
 	defer r.server.batches.Put(b)
-	yielded := false
+	yields := 0
 	for !r.closing.Load() {
 		n, errno := b.receive(fd)
 		switch errno {
 		case 0:
 			r.answerBatch(fd, b, n)
-			yielded = false
+			yields = 0
 		case unix.EAGAIN:
-			if yielded {
+			if yields == maxYields {
 				return false
 			}
-			// Let the clients on this CPU run once before parking: under load
-			// they ask the next batch meanwhile, which saves a trip through
-			// the netpoller; on an idle machine it costs less than 1 µs.
-			yielded = true
+			yields++
 			_, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 		case unix.EINTR:
 		default:

@@ -1,0 +1,32 @@
+package dns_test
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/linkspan/linkspan/dns"
+)
+
+func ExampleZone() {
+	zone := dns.NewZone("lab")
+	zone.Set("4f5c", dns.Entry{
+		Names: []string{"web", "www"},
+		Addrs: []netip.Addr{netip.MustParseAddr("10.77.0.2")},
+	})
+	fmt.Println(zone.Lookup("WWW"))
+	fmt.Println(zone.Reverse(netip.MustParseAddr("10.77.0.2")))
+	zone.Delete("4f5c")
+	fmt.Println(zone.Lookup("web"))
+	// Output:
+	// [10.77.0.2] true
+	// web.lab. true
+	// [] false
+}
+
+func ExampleHostsFile() {
+	addrs := []netip.Addr{netip.MustParseAddr("172.18.0.2")}
+	fmt.Printf("%s", dns.HostsFile{Own: dns.OwnLines("foobar.example.com", "", addrs)}.Bytes())
+	// Output:
+	// 127.0.0.1	localhost
+	// 172.18.0.2	foobar.example.com foobar
+}
