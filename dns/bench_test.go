@@ -63,7 +63,7 @@ func BenchmarkSerial(b *testing.B) {
 		}
 		defer unix.Close(fd)
 		to := netip.MustParseAddrPort(server)
-		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil {
+		if err = unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil {
 			b.Fatal(err)
 		}
 		pkt, err := new(mdns.Msg).SetQuestion("c7.", mdns.TypeA).Pack()

@@ -24,8 +24,8 @@ func ExampleZone() {
 }
 
 func ExampleHostsFile() {
-	addrs := []netip.Addr{netip.MustParseAddr("172.18.0.2")}
-	fmt.Printf("%s", dns.HostsFile{Own: dns.OwnLines("foobar.example.com", "", addrs)}.Bytes())
+	file := dns.HostsFile{Hostname: "foobar.example.com", Own: []netip.Addr{netip.MustParseAddr("172.18.0.2")}}
+	fmt.Printf("%s", file.Render())
 	// Output:
 	// 127.0.0.1	localhost
 	// 172.18.0.2	foobar.example.com foobar

@@ -19,19 +19,16 @@ const (
 	bitDO                                    = 0x8000 // in the OPT record's TTL, low half
 )
 
-// lower maps each byte that the fast path takes in a label to its lower-case
-// form, and all others to 0.
-var lower = lowerTable()
-
-func lowerTable() (t [256]byte) {
-	for c := byte('a'); c <= 'z'; c++ {
-		t[c], t[c-'a'+'A'] = c, c
+// folded returns the lower-case form of a byte that the fast path takes in a
+// label: a letter, a digit, a hyphen or an underscore. It is 0 for all others.
+func folded(c byte) byte {
+	switch {
+	case 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_':
+		return c
+	case 'A' <= c && c <= 'Z':
+		return c + 'a' - 'A'
 	}
-	for c := byte('0'); c <= '9'; c++ {
-		t[c] = c
-	}
-	t['-'], t['_'] = '-', '_'
-	return t
+	return 0
 }
 
 // query is one question read by hand.
@@ -97,7 +94,7 @@ func (q *query) parseName(pkt []byte) (int, bool) {
 			return 0, false
 		}
 		for _, c := range pkt[off : off+size] {
-			l := lower[c]
+			l := folded(c)
 			if l == 0 {
 				return 0, false
 			}

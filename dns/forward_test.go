@@ -135,7 +135,7 @@ func TestForwardedBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := conn.Write(query); err != nil {
+	if _, err = conn.Write(query); err != nil {
 		t.Fatal(err)
 	}
 	buf := make([]byte, maxMessage)

@@ -14,7 +14,12 @@ type HostsFile struct {
 	IPv6  bool       // the sandbox has IPv6: its fixed lines are written
 	Extra []HostLine // --add-host, in the order given
 	Links []HostLine // legacy links of the default bridge: alias, host name, name
-	Own   []HostLine // the sandbox itself: for each endpoint its IPv4, then its IPv6 line
+
+	// The sandbox itself: one line for each address. A name with a dot, of its
+	// own or from the domain, is followed by its first label.
+	Hostname   string
+	Domainname string       // may be empty
+	Own        []netip.Addr // for each endpoint its IPv4, then its IPv6 address
 }
 
 // HostLine is one line: an address and the names that lead to it.
@@ -23,8 +28,8 @@ type HostLine struct {
 	Names []string
 }
 
-// Bytes renders the file: a tab after the address, spaces between names.
-func (h HostsFile) Bytes() []byte {
+// Render returns the file: a tab after the address, spaces between names.
+func (h HostsFile) Render() []byte {
 	s := new(strings.Builder)
 	s.WriteString("127.0.0.1\tlocalhost\n")
 	if h.IPv6 {
@@ -34,7 +39,7 @@ func (h HostsFile) Bytes() []byte {
 			"ff02::1\tip6-allnodes\n" +
 			"ff02::2\tip6-allrouters\n")
 	}
-	for _, lines := range [][]HostLine{h.Extra, h.Links, h.Own} {
+	for _, lines := range [][]HostLine{h.Extra, h.Links, h.ownLines()} {
 		for _, line := range lines {
 			s.WriteString(line.Addr.String())
 			s.WriteByte('\t')
@@ -45,19 +50,16 @@ func (h HostsFile) Bytes() []byte {
 	return []byte(s.String())
 }
 
-// OwnLines returns the lines by which a sandbox knows itself under its host
-// name, for the addresses of its endpoints in order. A host name with a dot, or
-// with a domain, is followed by its first label.
-func OwnLines(hostname, domainname string, addrs []netip.Addr) []HostLine {
-	names := []string{hostname}
-	if domainname != "" {
-		names[0] += "." + domainname
+func (h HostsFile) ownLines() []HostLine {
+	names := []string{h.Hostname}
+	if h.Domainname != "" {
+		names[0] += "." + h.Domainname
 	}
 	if short, _, ok := strings.Cut(names[0], "."); ok {
 		names = append(names, short)
 	}
-	lines := make([]HostLine, 0, len(addrs))
-	for _, addr := range addrs {
+	lines := make([]HostLine, 0, len(h.Own))
+	for _, addr := range h.Own {
 		lines = append(lines, HostLine{Addr: addr, Names: names})
 	}
 	return lines
@@ -67,23 +69,25 @@ func OwnLines(hostname, domainname string, addrs []netip.Addr) []HostLine {
 // reaches it.
 const HostGateway = "host-gateway"
 
-// ExtraHost is one value of --add-host.
-type ExtraHost struct {
-	Name    string
-	Addr    netip.Addr // invalid if Gateway
-	Gateway bool       // HostGateway was given
-}
-
-// ParseExtraHost reads "name:address" or "name=address". An IPv6 address may
-// stand in brackets and need not. The texts of its refusals are Docker's.
-func ParseExtraHost(s string) (ExtraHost, error) {
+// ParseExtraHost reads one value of --add-host, "name:address" or
+// "name=address", into lines for HostsFile.Extra. An IPv6 address may stand in
+// brackets and need not. HostGateway in place of the address makes one line for
+// each of the gateways. The texts of its refusals are Docker's.
+func ParseExtraHost(s string, gateways []netip.Addr) ([]HostLine, error) {
 	i := strings.IndexAny(s, ":=")
 	if i <= 0 || !plainHostName(s[:i]) {
-		return ExtraHost{}, linkspan.Errorf(linkspan.ErrInvalid, "bad format for add-host: %q", s)
+		return nil, linkspan.Errorf(linkspan.ErrInvalid, "bad format for add-host: %q", s)
 	}
-	name, value := s[:i], s[i+1:]
+	names, value := []string{s[:i]}, s[i+1:]
 	if value == HostGateway {
-		return ExtraHost{Name: name, Gateway: true}, nil
+		if len(gateways) == 0 {
+			return nil, linkspan.Errorf(linkspan.ErrInvalid, "unable to derive the IP value for host-gateway")
+		}
+		lines := make([]HostLine, 0, len(gateways))
+		for _, g := range gateways {
+			lines = append(lines, HostLine{Addr: g, Names: names})
+		}
+		return lines, nil
 	}
 	inner, bracket := strings.CutPrefix(value, "[")
 	if bracket {
@@ -94,36 +98,9 @@ func ParseExtraHost(s string) (ExtraHost, error) {
 	}
 	addr, err := netip.ParseAddr(inner)
 	if err != nil || addr.Zone() != "" {
-		return ExtraHost{}, linkspan.Errorf(linkspan.ErrInvalid, "invalid IP address in add-host: %q", value)
+		return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid IP address in add-host: %q", value)
 	}
-	return ExtraHost{Name: name, Addr: addr}, nil
-}
-
-// String returns the form of the Docker Engine API, field ExtraHosts.
-func (e ExtraHost) String() string {
-	if e.Gateway {
-		return e.Name + ":" + HostGateway
-	}
-	return e.Name + ":" + e.Addr.String()
-}
-
-// ExtraLines turns parsed values into lines, in order. A value with
-// HostGateway becomes one line for each of the gateways.
-func ExtraLines(hosts []ExtraHost, gateways []netip.Addr) ([]HostLine, error) {
-	var lines []HostLine
-	for _, h := range hosts {
-		if !h.Gateway {
-			lines = append(lines, HostLine{Addr: h.Addr, Names: []string{h.Name}})
-			continue
-		}
-		if len(gateways) == 0 {
-			return nil, linkspan.Errorf(linkspan.ErrInvalid, "unable to derive the IP value for host-gateway")
-		}
-		for _, g := range gateways {
-			lines = append(lines, HostLine{Addr: g, Names: []string{h.Name}})
-		}
-	}
-	return lines, nil
+	return []HostLine{{Addr: addr, Names: names}}, nil
 }
 
 // plainHostName refuses what would end the line, the field, or begin a comment.

@@ -39,21 +39,21 @@ func TestRestart(t *testing.T) {
 	}
 	ask(t, "udp", server, "web", mdns.TypeA)
 	ask(t, "tcp", server, "web", mdns.TypeA)
-	if err := first.Close(); err != nil {
+	if err = first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := first.Close(); err != nil {
+	if err = first.Close(); err != nil {
 		t.Errorf("closing twice: %v", err)
 	}
 
 	var g errgroup.Group
 	for _, network := range []string{"udp", "tcp"} {
 		g.Go(func() error {
-			m, _, err := (&mdns.Client{Net: network, Timeout: 5 * time.Second}).Exchange(new(mdns.Msg).SetQuestion("web.", mdns.TypeA), server)
-			if err == nil && summary(m) != "NOERROR 10.77.0.2" {
-				err = errors.New(summary(m))
+			m, _, failed := (&mdns.Client{Net: network, Timeout: 5 * time.Second}).Exchange(new(mdns.Msg).SetQuestion("web.", mdns.TypeA), server)
+			if failed == nil && summary(m) != "NOERROR 10.77.0.2" {
+				failed = errors.New(summary(m))
 			}
-			return err
+			return failed
 		})
 	}
 	time.Sleep(100 * time.Millisecond)
@@ -248,7 +248,7 @@ func TestLongAndEmptyDatagrams(t *testing.T) {
 	answer := append([]byte(nil), q...)
 	answer[2] |= 0x80
 	for _, pkt := range [][]byte{{}, {1}, answer, append(q, make([]byte, 2*queryLen)...)} {
-		if _, err := conn.Write(pkt); err != nil {
+		if _, err = conn.Write(pkt); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -22,11 +22,11 @@ func (v *view) answerFast(q *query, out, pkt []byte, external *externals, pick f
 	if !q.parse(pkt) {
 		return 0, drop, false
 	}
-	verdict := v.ask(q.qtype, q.name, external)
-	if verdict.kind == foreign {
+	found := v.ask(q.qtype, q.name, external)
+	if found.kind == foreign {
 		return 0, forward, true
 	}
-	n := q.render(out, pkt, verdict, pick)
+	n := q.render(out, pkt, found, pick)
 	return n, reply, n > 0
 }
 
@@ -55,8 +55,8 @@ func (v *view) answer(pkt []byte, limit int, external *externals, pick func(int)
 	if q.Qclass != mdns.ClassINET {
 		return nil, forward
 	}
-	verdict := v.ask(q.Qtype, []byte(fold(q.Name)), external)
-	if verdict.kind == foreign {
+	found := v.ask(q.Qtype, []byte(fold(q.Name)), external)
+	if found.kind == foreign {
 		return nil, forward
 	}
 	if limit == 0 {
@@ -66,7 +66,7 @@ func (v *view) answer(pkt []byte, limit int, external *externals, pick func(int)
 		}
 	}
 	resp := newReply(&req)
-	resp.Answer = records(q, verdict, pick)
+	resp.Answer = records(q, found, pick)
 	resp.Truncate(limit)
 	resp.Compress = true
 	out, err := resp.Pack()

@@ -107,21 +107,24 @@ func (s *Server) readDatagram(conn net.Conn) ([]byte, error) {
 	err = raw.Read(func(fd uintptr) bool {
 		buf := s.replies.Get().(*[maxMessage]byte)
 		defer s.replies.Put(buf)
-		n, err := unix.Read(int(fd), buf[:])
-		for errors.Is(err, unix.EINTR) {
-			n, err = unix.Read(int(fd), buf[:])
+		var n int
+		n, failed = unix.Read(int(fd), buf[:])
+		for errors.Is(failed, unix.EINTR) {
+			n, failed = unix.Read(int(fd), buf[:])
 		}
-		if errors.Is(err, unix.EAGAIN) {
+		switch {
+		case errors.Is(failed, unix.EAGAIN):
 			return false
-		}
-		if err != nil {
-			failed = err
+		case failed != nil:
 			return true
 		}
 		answer = append([]byte(nil), buf[:n]...)
 		return true
 	})
-	return answer, errors.Join(err, failed)
+	if err != nil { // closed, or out of time; failed is then what the last try said, EAGAIN
+		return nil, err
+	}
+	return answer, failed
 }
 
 // answers reports whether a packet answers the question asked: the ID is right

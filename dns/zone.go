@@ -230,7 +230,7 @@ func encodeName(name string) []byte {
 			return nil
 		}
 		for i := range len(label) {
-			if lower[label[i]] == 0 {
+			if folded(label[i]) == 0 {
 				return nil
 			}
 		}

@@ -15,94 +15,106 @@ type Mode uint8
 const (
 	Internal Mode = iota // names are asked of the resolver at 127.0.0.11
 	Legacy               // names are asked of the host's servers, from inside
-	Host                 // the sandbox is the host's namespace
+	HostMode             // the sandbox is the host's namespace
 )
 
-// Request is what Build derives a sandbox's file from.
-type Request struct {
-	Mode       Mode
-	Host       Config // the host's file
-	SourcePath string // where it was read; for the footer
-	IPv6       bool   // the sandbox has IPv6; matters in Legacy
-
-	// Overrides of the host's settings; an empty list overrides nothing.
-	Nameservers []netip.Addr // --dns
-	Search      []string     // --dns-search; a lone "." leaves none
-	Options     []string     // --dns-option
+// Options say how a sandbox's file differs from the host's. An empty list
+// overrides nothing. Check the lists with ParseNameserver, CheckSearch and
+// CheckOption when the user gives them: Build leaves out servers that are no
+// addresses and takes the other values as they are.
+type Options struct {
+	Mode    Mode
+	Path    string   // of the host's file; for the footer
+	IPv6    bool     // the sandbox has IPv6; matters in Legacy
+	Servers []string // --dns
+	Search  []string // --dns-search; a lone "." leaves none
+	Options []string // --dns-option
 }
 
-// Server is a name server that the resolver at 127.0.0.11 has to ask.
-type Server struct {
-	Addr     netip.Addr
-	FromHost bool // ask it from the host's namespace, else from the sandbox's
+// Upstream is a name server that the resolver at 127.0.0.11 has to ask.
+type Upstream struct {
+	Addr netip.AddrPort
+	Host bool // ask it from the host's namespace, else from the sandbox's
 }
 
 // String returns the form of the file's footer.
-func (s Server) String() string {
-	if s.FromHost {
-		return "host(" + s.Addr.String() + ")"
+func (u Upstream) String() string {
+	if u.Host {
+		return "host(" + u.Addr.Addr().String() + ")"
 	}
-	return s.Addr.String()
+	return u.Addr.Addr().String()
 }
 
 // Result is a sandbox's file and what goes with it.
 type Result struct {
-	Config   Config   // what the file says
-	Text     []byte   // the file, comments included
-	Servers  []Server // for the resolver, in order; none but in mode Internal
-	NDotsSet bool     // the host or the user chose ndots; see dns.Config
+	Config    Config     // what the file says
+	Text      []byte     // the file, comments included
+	Upstreams []Upstream // for the resolver, in order; none but in mode Internal
+	NDotsSet  bool       // the host or the user chose ndots; see dns.Config
 }
 
-// The address of the resolver inside each sandbox of a user network.
+// port is where all name servers listen, RFC 1035, section 4.2.
+const port = 53
+
+// resolver is the address of the resolver inside each sandbox of a user network.
 func resolver() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 11}) }
 
-// Build returns the file of a sandbox, by the rules of Docker's engine.
-func Build(r Request) Result {
-	b := builder{request: r, config: Config{
-		Nameservers: slices.Clone(r.Host.Nameservers),
-		Search:      slices.Clone(r.Host.Search),
-		Options:     slices.Clone(r.Host.Options),
-		Other:       slices.Clone(r.Host.Other),
+// Build derives a sandbox's file from the host's, by the rules of Docker's
+// engine. It keeps no part of its arguments.
+func Build(host Config, o Options) Result {
+	b := builder{options: o, config: Config{
+		Nameservers: slices.Clone(host.Nameservers),
+		Search:      slices.Clone(host.Search),
+		Options:     slices.Clone(host.Options),
+		Other:       slices.Clone(host.Other),
+		Invalid:     slices.Clone(host.Invalid),
 	}}
 	b.override()
-	switch r.Mode {
+	switch o.Mode {
 	case Internal:
 		b.internal()
 	case Legacy:
 		b.legacy()
 	}
 	return Result{
-		Config:   b.config,
-		Text:     b.text(),
-		Servers:  b.servers,
-		NDotsSet: b.ndotsFrom == "host" || b.ndotsFrom == "override",
+		Config:    b.config,
+		Text:      b.text(),
+		Upstreams: b.upstreams,
+		NDotsSet:  b.ndotsFrom == "host" || b.ndotsFrom == "override",
 	}
 }
 
 type builder struct {
-	request   Request
+	options   Options
 	config    Config
-	servers   []Server
+	upstreams []Upstream
 	overrides []string
 	ndotsFrom string
 	defaults  bool // public servers were put in
 }
 
 func (b *builder) override() {
-	r := b.request
+	o := b.options
 	if hasNDots(b.config.Options) {
 		b.ndotsFrom = "host"
 	}
-	if len(r.Nameservers) > 0 {
-		b.config.Nameservers = slices.Clone(r.Nameservers)
+	if len(o.Servers) > 0 {
+		b.config.Nameservers = nil
+		for _, text := range o.Servers {
+			if addr, err := ParseNameserver(text); err == nil {
+				b.config.Nameservers = append(b.config.Nameservers, addr)
+			} else {
+				b.config.Invalid = append(b.config.Invalid, strings.Fields(text)...)
+			}
+		}
 		b.overrides = append(b.overrides, "nameservers")
 	}
-	if len(r.Search) > 0 {
-		b.config.Search = slices.DeleteFunc(slices.Clone(r.Search), func(s string) bool { return s == "." || s == "" })
+	if len(o.Search) > 0 {
+		b.config.Search = slices.DeleteFunc(slices.Clone(o.Search), func(s string) bool { return s == "." || s == "" })
 		b.overrides = append(b.overrides, "search")
 	}
-	if len(r.Options) > 0 {
-		b.config.Options = slices.DeleteFunc(slices.Clone(r.Options), func(s string) bool { return s == "" })
+	if len(o.Options) > 0 {
+		b.config.Options = slices.DeleteFunc(slices.Clone(o.Options), func(s string) bool { return s == "" })
 		b.overrides = append(b.overrides, "options")
 		b.ndotsFrom = ""
 		if hasNDots(b.config.Options) {
@@ -113,19 +125,18 @@ func (b *builder) override() {
 
 // internal moves the servers to the resolver and puts it in their place.
 func (b *builder) internal() {
-	fromHost := len(b.request.Nameservers) == 0
+	fromHost := len(b.options.Servers) == 0
 	for _, addr := range b.config.Nameservers {
 		// From inside, the resolver would ask itself. A host's 127.0.0.11 is
 		// another resolver: this engine runs in a container.
 		if !fromHost && addr.Unmap() == resolver() {
 			continue
 		}
-		b.servers = append(b.servers, Server{Addr: addr, FromHost: fromHost})
+		b.upstreams = append(b.upstreams, Upstream{Addr: netip.AddrPortFrom(addr, port), Host: fromHost})
 	}
 	b.config.Nameservers = []netip.Addr{resolver()}
 	b.config.Options = slices.DeleteFunc(b.config.Options, func(o string) bool {
-		_, valid := ndots(o)
-		return isNDots(o) && !valid
+		return isNDots(o) && !validNDots(o)
 	})
 	if b.ndotsFrom == "" {
 		// Without it the C library would try the search list before asking
@@ -138,18 +149,18 @@ func (b *builder) internal() {
 // legacy drops the host's servers that cannot be reached from inside. Those
 // that the user names are the user's affair.
 func (b *builder) legacy() {
-	if len(b.request.Nameservers) > 0 {
+	if len(b.options.Servers) > 0 {
 		return
 	}
 	b.config.Nameservers = slices.DeleteFunc(b.config.Nameservers, func(a netip.Addr) bool {
-		return a.Unmap().IsLoopback() || a.Is6() && !b.request.IPv6
+		return a.Unmap().IsLoopback() || a.Is6() && !b.options.IPv6
 	})
 	if len(b.config.Nameservers) > 0 {
 		return
 	}
 	b.defaults = true
 	b.config.Nameservers = []netip.Addr{netip.MustParseAddr("8.8.8.8"), netip.MustParseAddr("8.8.4.4")}
-	if b.request.IPv6 {
+	if b.options.IPv6 {
 		b.config.Nameservers = append(b.config.Nameservers,
 			netip.MustParseAddr("2001:4860:4860::8888"), netip.MustParseAddr("2001:4860:4860::8844"))
 	}
@@ -165,18 +176,18 @@ func (b *builder) text() []byte {
 	s := new(strings.Builder)
 	s.WriteString(header)
 	s.Write(b.config.Bytes())
-	fmt.Fprintf(s, "\n# Based on host file: '%s'%s\n", b.request.SourcePath,
-		map[Mode]string{Internal: " (internal resolver)", Legacy: " (legacy)"}[b.request.Mode])
+	fmt.Fprintf(s, "\n# Based on host file: '%s'%s\n", b.options.Path,
+		map[Mode]string{Internal: " (internal resolver)", Legacy: " (legacy)"}[b.options.Mode])
 	if b.defaults {
 		s.WriteString("# Used default nameservers.\n")
 	}
-	if len(b.servers) > 0 {
-		fmt.Fprintf(s, "# ExtServers: %v\n", b.servers)
-	} else if b.request.Mode == Internal {
+	if len(b.upstreams) > 0 {
+		fmt.Fprintf(s, "# ExtServers: %v\n", b.upstreams)
+	} else if b.options.Mode == Internal {
 		s.WriteString("# NO EXTERNAL NAMESERVERS DEFINED\n")
 	}
-	if len(b.request.Host.Invalid) > 0 {
-		fmt.Fprintf(s, "# Invalid nameservers: %v\n", b.request.Host.Invalid)
+	if len(b.config.Invalid) > 0 {
+		fmt.Fprintf(s, "# Invalid nameservers: %v\n", b.config.Invalid)
 	}
 	fmt.Fprintf(s, "# Overrides: %v\n", b.overrides)
 	if b.ndotsFrom != "" {

@@ -15,7 +15,7 @@
 //
 //	Internal  user networks     nameserver 127.0.0.11; the servers move to the resolver
 //	Legacy    default bridge    the host's servers, without those on the loopback
-//	Host      host's namespace  the host's file as it is
+//	HostMode  host's namespace  the host's file as it is
 //
 // Everything here is a pure function of its arguments but for Source, which is
 // given the function that reads files.

@@ -92,15 +92,14 @@ func Source(readFile func(path string) ([]byte, error)) (path string, content []
 	return PathBehindStub, behind, nil
 }
 
-// ndots returns the value of an option "ndots:N"; valid is false for other
-// options and for values that are no numbers.
-func ndots(option string) (n int, valid bool) {
+// validNDots reports whether an option is "ndots:N" with a number.
+func validNDots(option string) bool {
 	value, ok := strings.CutPrefix(option, "ndots:")
 	if !ok {
-		return 0, false
+		return false
 	}
 	n, err := strconv.Atoi(value)
-	return n, err == nil && n >= 0
+	return err == nil && n >= 0
 }
 
 // isNDots reports whether an option means to set ndots, whatever its value.
@@ -109,5 +108,5 @@ func isNDots(option string) bool {
 }
 
 func hasNDots(options []string) bool {
-	return slices.ContainsFunc(options, func(o string) bool { _, ok := ndots(o); return ok })
+	return slices.ContainsFunc(options, validNDots)
 }

@@ -50,14 +50,16 @@ func TestBuild(t *testing.T) {
 	const top = header
 	tests := []struct {
 		name    string
-		request Request
+		host    string
+		options Options
 		want    string
 		servers string
 		ndots   bool
 	}{
 		{
 			name:    "internal",
-			request: Request{Host: Parse([]byte("nameserver 10.0.0.2\nsearch corp.example\noptions edns0 trust-ad\n"))},
+			host:    "nameserver 10.0.0.2\nsearch corp.example\noptions edns0 trust-ad\n",
+			options: Options{},
 			want: `nameserver 127.0.0.11
 search corp.example
 options edns0 trust-ad ndots:0
@@ -70,11 +72,9 @@ options edns0 trust-ad ndots:0
 			servers: "host(10.0.0.2)",
 		},
 		{
-			name: "internal, all overridden",
-			request: Request{
-				Host:        Parse([]byte("nameserver 10.0.0.2\nsearch corp.example\noptions ndots:3\nlookup file bind\n")),
-				Nameservers: addrs("127.0.0.11", "10.77.0.53", "fd00::53"), Search: []string{"."}, Options: []string{"rotate"},
-			},
+			name:    "internal, all overridden",
+			host:    "nameserver 10.0.0.2\nsearch corp.example\noptions ndots:3\nlookup file bind\n",
+			options: Options{Servers: []string{"127.0.0.11", "10.77.0.53", "fd00::53"}, Search: []string{"."}, Options: []string{"rotate"}},
 			want: `nameserver 127.0.0.11
 options rotate ndots:0
 lookup file bind
@@ -88,7 +88,8 @@ lookup file bind
 		},
 		{
 			name:    "internal, no servers",
-			request: Request{Host: Parse([]byte("nameserver nonsense\noptions ndots:x ndots: edns0\n")), Search: []string{"a.example", "b.example"}},
+			host:    "nameserver nonsense\noptions ndots:x ndots: edns0\n",
+			options: Options{Search: []string{"a.example", "b.example"}},
 			want: `nameserver 127.0.0.11
 search a.example b.example
 options edns0 ndots:0
@@ -102,7 +103,8 @@ options edns0 ndots:0
 		},
 		{
 			name:    "internal, the host's ndots, a resolver outside",
-			request: Request{Host: Parse([]byte("nameserver 127.0.0.11\nnameserver 127.0.0.53\noptions ndots:5\n"))},
+			host:    "nameserver 127.0.0.11\nnameserver 127.0.0.53\noptions ndots:5\n",
+			options: Options{},
 			want: `nameserver 127.0.0.11
 options ndots:5
 
@@ -116,7 +118,8 @@ options ndots:5
 		},
 		{
 			name:    "internal, the user's ndots",
-			request: Request{Host: Parse([]byte("nameserver 10.0.0.2\n")), Options: []string{"ndots:1"}},
+			host:    "nameserver 10.0.0.2\n",
+			options: Options{Options: []string{"ndots:1"}},
 			want: `nameserver 127.0.0.11
 options ndots:1
 
@@ -130,7 +133,8 @@ options ndots:1
 		},
 		{
 			name:    "legacy",
-			request: Request{Mode: Legacy, Host: Parse([]byte("nameserver 127.0.0.53\nnameserver ::1\nnameserver 10.0.0.2\nnameserver fd00::2\noptions ndots:x\n"))},
+			host:    "nameserver 127.0.0.53\nnameserver ::1\nnameserver 10.0.0.2\nnameserver fd00::2\noptions ndots:x\n",
+			options: Options{Mode: Legacy},
 			want: `nameserver 10.0.0.2
 options ndots:x
 
@@ -140,7 +144,8 @@ options ndots:x
 		},
 		{
 			name:    "legacy, with IPv6",
-			request: Request{Mode: Legacy, IPv6: true, Host: Parse([]byte("nameserver 127.0.0.53\nnameserver ::1\nnameserver fd00::2\n"))},
+			host:    "nameserver 127.0.0.53\nnameserver ::1\nnameserver fd00::2\n",
+			options: Options{Mode: Legacy, IPv6: true},
 			want: `nameserver fd00::2
 
 # Based on host file: '/etc/resolv.conf' (legacy)
@@ -149,7 +154,8 @@ options ndots:x
 		},
 		{
 			name:    "legacy, nothing left",
-			request: Request{Mode: Legacy, IPv6: true, Host: Parse([]byte("nameserver 127.0.0.53\noptions ndots:2\n"))},
+			host:    "nameserver 127.0.0.53\noptions ndots:2\n",
+			options: Options{Mode: Legacy, IPv6: true},
 			want: `nameserver 8.8.8.8
 nameserver 8.8.4.4
 nameserver 2001:4860:4860::8888
@@ -165,7 +171,8 @@ options ndots:2
 		},
 		{
 			name:    "legacy, the user's servers stay",
-			request: Request{Mode: Legacy, Nameservers: addrs("127.0.0.1", "fd00::1")},
+			host:    "",
+			options: Options{Mode: Legacy, Servers: []string{"127.0.0.1", "fd00::1"}},
 			want: `nameserver 127.0.0.1
 nameserver fd00::1
 
@@ -174,8 +181,23 @@ nameserver fd00::1
 `,
 		},
 		{
+			name:    "internal, a server that is none",
+			options: Options{Servers: []string{"10.77.0.53", "dns.example"}},
+			want: `nameserver 127.0.0.11
+options ndots:0
+
+# Based on host file: '/etc/resolv.conf' (internal resolver)
+# ExtServers: [10.77.0.53]
+# Invalid nameservers: [dns.example]
+# Overrides: [nameservers]
+# Option ndots from: internal
+`,
+			servers: "10.77.0.53",
+		},
+		{
 			name:    "host",
-			request: Request{Mode: Host, Host: Parse([]byte("nameserver 127.0.0.53\nsearch corp.example\n")), Search: []string{"lab.example"}},
+			host:    "nameserver 127.0.0.53\nsearch corp.example\n",
+			options: Options{Mode: HostMode, Search: []string{"lab.example"}},
 			want: `nameserver 127.0.0.53
 search lab.example
 
@@ -186,17 +208,22 @@ search lab.example
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			test.request.SourcePath = Path
-			got := Build(test.request)
+			test.options.Path = Path
+			got := Build(Parse([]byte(test.host)), test.options)
 			if diff := cmp.Diff(top+test.want, string(got.Text)); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 			var servers []string
-			for _, s := range got.Servers {
+			for _, s := range got.Upstreams {
 				servers = append(servers, s.String())
 			}
 			if s := strings.Join(servers, " "); s != test.servers {
 				t.Errorf("servers %s, want %s", s, test.servers)
+			}
+			for _, u := range got.Upstreams {
+				if u.Addr.Port() != 53 {
+					t.Errorf("upstream %v, want port 53", u.Addr)
+				}
 			}
 			if got.NDotsSet != test.ndots {
 				t.Errorf("NDotsSet %v, want %v", got.NDotsSet, test.ndots)
@@ -262,12 +289,12 @@ func FuzzRoundTrip(f *testing.F) {
 		if diff := cmp.Diff(first, second, compare); diff != "" {
 			t.Errorf("not read back (-first +second)\n%s", diff)
 		}
-		for _, mode := range []Mode{Internal, Legacy, Host} {
-			built := Build(Request{Mode: mode, Host: first, SourcePath: Path})
+		for _, mode := range []Mode{Internal, Legacy, HostMode} {
+			built := Build(first, Options{Mode: mode, Path: Path})
 			if diff := cmp.Diff(built.Config, Parse(built.Text), compare); diff != "" {
 				t.Errorf("mode %d: the text says something else (-config +text)\n%s", mode, diff)
 			}
-			if mode != Host && len(built.Config.Nameservers) == 0 {
+			if mode != HostMode && len(built.Config.Nameservers) == 0 {
 				t.Errorf("mode %d: no name server", mode)
 			}
 			if mode == Internal && !hasNDots(built.Config.Options) {
