@@ -210,6 +210,7 @@ func (c *Controller) settle(ctx context.Context, owner linkspan.ID, hostFile []b
 	var links []link
 	var old, fresh store.Row[store.Gateways]
 	var files sandbox.Files
+	rewritten := false // whether the resolver's port is rewritten already
 	err := c.o.Store.Defer(func(t store.Tables) error {
 		found := false
 		if live, found = sandboxOf(t, owner); !found {
@@ -217,6 +218,7 @@ func (c *Controller) settle(ctx context.Context, owner linkspan.ID, hostFile []b
 		}
 		config, _ := t.Configs.Get(owner)
 		cfg, links = config.Value, linksOf(t, live.Value.ID)
+		rewritten = live.Value.Resolver
 		for _, l := range links {
 			live.Value.Resolver = live.Value.Resolver || !network.Predefined(l.network.Name)
 		}
@@ -233,7 +235,7 @@ func (c *Controller) settle(ctx context.Context, owner linkspan.ID, hostFile []b
 	if err := c.switchGateways(ctx, live.Value, old, fresh); err != nil {
 		return err
 	}
-	if err := c.ensureResolver(ctx, live); err != nil {
+	if err := c.ensureResolver(ctx, live, rewritten); err != nil {
 		return err
 	}
 	c.announceNames(owner)
@@ -268,29 +270,35 @@ func (c *Controller) switchGateways(ctx context.Context, s sandbox.Sandbox, old,
 
 // ensureResolver starts the resolver of a container that joined its first
 // user's network while it runs.
-func (c *Controller) ensureResolver(ctx context.Context, live store.Row[sandbox.Sandbox]) error {
+func (c *Controller) ensureResolver(ctx context.Context, live store.Row[sandbox.Sandbox], rewritten bool) error {
 	c.mu.Lock()
 	_, answers := c.resolvers[live.Value.ID]
 	c.mu.Unlock()
 	if !live.Value.Resolver || answers {
 		return nil
 	}
-	rewritePlan := c.o.Firewall.Resolver(live.Value.Netns(), resolverPort, resolverPort)
-	live.Plan = append(append(op.Plan(nil), live.Plan...), rewritePlan...)
-	if err := c.o.Store.Defer(func(t store.Tables) error {
-		t.Sandboxes.Put(live.Value.ID, live)
-		return nil
-	}); err != nil {
-		return err
-	}
-	if err := c.executor.Do(ctx, rewritePlan); err != nil {
-		return err
+	if !rewritten {
+		if err := c.rewritePort(ctx, live); err != nil {
+			return err
+		}
 	}
 	kept, err := c.startResolver(live.Value, nil)
 	for _, file := range kept {
 		file.Close() //nolint:errcheck // no shim holds them: the daemon opens new ones when it starts again
 	}
 	return err
+}
+
+func (c *Controller) rewritePort(ctx context.Context, live store.Row[sandbox.Sandbox]) error {
+	plan := c.o.Firewall.Resolver(live.Value.Netns(), resolverPort, resolverPort)
+	live.Plan = append(append(op.Plan(nil), live.Plan...), plan...)
+	if err := c.o.Store.Defer(func(t store.Tables) error {
+		t.Sandboxes.Put(live.Value.ID, live)
+		return nil
+	}); err != nil {
+		return err
+	}
+	return c.executor.Do(ctx, plan)
 }
 
 // rewrite changes a bound file in place: its inode is what the container sees.

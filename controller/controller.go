@@ -63,7 +63,7 @@ type Defaults struct {
 	DNSSearch      []string
 	DNSOptions     []string
 	HostGateway    []string // what "host-gateway" stands for in --add-host
-	ResolvConf     string   // the host's file; empty: /etc/resolv.conf
+	ResolvConf     string   // the host's file; empty: what resolvconf.Source finds
 }
 
 // Event is a change of a network that clients may watch (GET /events).
@@ -100,9 +100,6 @@ func New(o Options) *Controller {
 	}
 	if o.Defaults.Bridge == "" {
 		o.Defaults.Bridge = "linkspan0"
-	}
-	if o.Defaults.ResolvConf == "" {
-		o.Defaults.ResolvConf = "/etc/resolv.conf"
 	}
 	return &Controller{
 		o:         o,

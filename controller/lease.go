@@ -58,7 +58,7 @@ func (c *Controller) choosePools(t store.Tables, n network.Network, traits drive
 		if err != nil {
 			return nil, err
 		}
-		if traits.Gateway && !pool.Gateway.IsValid() && !n.Internal || traits.Gateway && !pool.Gateway.IsValid() {
+		if traits.Gateway && !pool.Gateway.IsValid() {
 			if pool.Gateway, err = pool.FirstGateway(nil); err != nil {
 				return nil, err
 			}

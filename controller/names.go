@@ -107,6 +107,10 @@ func defaultGateways(t store.Tables) []netip.Addr {
 }
 
 func (c *Controller) readResolvConf() ([]byte, error) {
+	if c.o.Defaults.ResolvConf == "" {
+		_, text, err := resolvconf.Source(os.ReadFile)
+		return text, err
+	}
 	text, err := os.ReadFile(c.o.Defaults.ResolvConf)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("reading the host's name servers: %w", err)
@@ -135,7 +139,7 @@ func (c *Controller) resolvConf(cfg sandbox.Config, s sandbox.Sandbox, links []l
 		mode = resolvconf.HostMode
 	}
 	return resolvconf.Build(resolvconf.Parse(hostFile), resolvconf.Options{
-		Mode: mode, Path: c.o.Defaults.ResolvConf, IPv6: ipv6,
+		Mode: mode, Path: cmp.Or(c.o.Defaults.ResolvConf, resolvconf.Path), IPv6: ipv6,
 		Servers: pick(cfg.Servers, c.o.Defaults.DNS),
 		Search:  pick(cfg.Search, c.o.Defaults.DNSSearch),
 		Options: pick(cfg.Options, c.o.Defaults.DNSOptions),

@@ -113,6 +113,13 @@ func (c *Controller) reserveNetwork(t store.Tables, n network.Network, driver dr
 		}
 	}
 	traits := driver.Traits()
+	if traits.Single {
+		for _, row := range t.Networks.All() {
+			if row.Value.Driver == n.Driver {
+				return n, nil, linkspan.Errorf(linkspan.ErrForbidden, "only one instance of %q network is allowed", n.Driver)
+			}
+		}
+	}
 	if traits.Addresses {
 		pools, err := c.choosePools(t, n, traits, taken)
 		if err != nil {
@@ -175,8 +182,8 @@ func (c *Controller) RemoveNetwork(ctx context.Context, ref string) error {
 		if network.Predefined(n.Name) {
 			return linkspan.Errorf(linkspan.ErrForbidden, "%s is a pre-defined network and cannot be removed", n.Name)
 		}
-		if holders := endpointsOf(t, n.ID); len(holders) > 0 {
-			return linkspan.Errorf(linkspan.ErrForbidden, "error while removing network: network %s has active endpoints (%s)", n.Name, describe(holders))
+		if err := refuseHeld(t, n); err != nil {
+			return err
 		}
 		t.Networks.SetPhase(n.ID, store.Deleting)
 		return nil
@@ -201,6 +208,13 @@ func (c *Controller) finishNetwork(ctx context.Context, row store.Row[network.Ne
 	})
 	c.o.Events(Event{Action: "destroy", Network: n.ID, Name: n.Name, Driver: n.Driver})
 	return err
+}
+
+func refuseHeld(t store.Tables, n network.Network) error {
+	if holders := endpointsOf(t, n.ID); len(holders) > 0 {
+		return linkspan.Errorf(linkspan.ErrForbidden, "error while removing network: network %s has active endpoints (%s)", n.Name, describe(holders))
+	}
+	return nil
 }
 
 // describe lists the holders of a network, one container and short ID each.
@@ -281,6 +295,36 @@ func endpointsOf(t store.Tables, id linkspan.ID) []endpoint.Endpoint {
 	}
 	sort.Slice(found, func(i, j int) bool { return found[i].Name < found[j].Name })
 	return found
+}
+
+// Prune removes the networks that no endpoint is attached to and that match, and
+// returns their names. It goes on past one that it cannot remove.
+func (c *Controller) Prune(ctx context.Context, match func(network.Network) bool) ([]string, error) {
+	var unused []network.Network
+	c.o.Store.View(func(t store.Tables) {
+		for id, row := range t.Networks.All() {
+			if row.Phase == store.Ready && !network.Predefined(row.Value.Name) && len(endpointsOf(t, id)) == 0 {
+				unused = append(unused, row.Value)
+			}
+		}
+	})
+	sort.Slice(unused, func(i, j int) bool { return unused[i].Name < unused[j].Name })
+	var removed []string
+	var errs []error
+	for _, n := range unused {
+		if !match(n) {
+			continue
+		}
+		err := c.RemoveNetwork(ctx, string(n.ID))
+		switch {
+		case err == nil:
+			removed = append(removed, n.Name)
+		case !errors.Is(err, linkspan.ErrForbidden) && !errors.Is(err, linkspan.ErrNotFound):
+			errs = append(errs, err) // refused or gone: somebody was faster
+		}
+	}
+	c.o.Events(Event{Action: "prune"})
+	return removed, errors.Join(errs...)
 }
 
 // zone returns the names of a network.

@@ -191,6 +191,7 @@ func (Driver) Rules(n network.Network) (firewall.Network, error) {
 		SNAT4:      o.hostIPv4,
 		SNAT6:      o.hostIPv6,
 		Internal:   n.Internal,
+		ICC:        o.icc,
 	}
 	for _, pool := range n.Pools {
 		rules.Subnets = append(rules.Subnets, pool.Subnet)

@@ -141,6 +141,7 @@ func (d *dumper) learn(ns string) error {
 var passing = map[string]bool{
 	"ifindex": true, "ifname": true, "link_index": true, "link": true, "link_netnsid": true, "flags": true,
 	"operstate": true, "state": true, "fdb_n_learned": true, "addr_info": true, "promiscuity": true,
+	"tso_max_size": true, "tso_max_segs": true, // a bridge takes those of the ports that it has, or had
 }
 
 func (d *dumper) links(ns string) error {

@@ -1,0 +1,159 @@
+package controller_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	apinetwork "github.com/moby/moby/api/types/network"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/controller"
+	"github.com/linkspan/linkspan/internal/nstest"
+)
+
+// also adds a network to those that a container wants.
+func also(name string) func(*controller.Container) {
+	return func(c *controller.Container) { c.Networking.EndpointsConfig[name] = &apinetwork.EndpointSettings{} }
+}
+
+func TestConnectAndDisconnectLive(t *testing.T) {
+	m := nstest.New(t)
+	d := start(t, m, newRoots(t))
+	d.network(t, "lab", subnet("10.77.0.0/24"))
+	d.network(t, "side", subnet("10.78.0.0/24"))
+	web := spec("web", "lab")
+	a := d.run(t, web)
+	before := settled(t, m)
+	for range 2 { // the second round must find no trace of the first, not even a name
+		must(t, d.Connect(t.Context(), "side", web.ID, &apinetwork.EndpointSettings{GwPriority: 1, Aliases: []string{"www"}}))
+		got := m.Sh(t, "ip -n "+nsOf(a)+" route")
+		if !strings.Contains(got, "default via 10.78.0.1 dev eth1") {
+			t.Errorf("the gateway did not follow its priority:\n%s", got)
+		}
+		hosts, err := os.ReadFile(a.Hosts)
+		must(t, err)
+		if !strings.Contains(string(hosts), "10.78.0.2\tweb") {
+			t.Errorf("hosts does not know the new address:\n%s", hosts)
+		}
+		s := d.Settings(web.ID).Networks["side"]
+		if s == nil || s.IPAddress.String() != "10.78.0.2" || s.GwPriority != 1 {
+			t.Errorf("settings: %+v", s)
+		}
+		must(t, d.Disconnect(t.Context(), "side", web.ID, false))
+		if got := m.Sh(t, "ip -n "+nsOf(a)+" -o link"); strings.Contains(got, "eth1") {
+			t.Errorf("eth1 is there after disconnecting:\n%s", got)
+		}
+	}
+	if diff := nstest.Diff(before, settled(t, m)); diff != "" {
+		t.Errorf("after disconnecting:\n%s", diff)
+	}
+	if err := d.Disconnect(t.Context(), "side", web.ID, false); err == nil || !strings.Contains(err.Error(), "is not connected to network side") {
+		t.Errorf("second disconnect: %v", err)
+	}
+	d.clear(t)
+}
+
+func TestStaticAddressIsHeldWhileContainerExists(t *testing.T) {
+	m := nstest.New(t)
+	d := start(t, m, newRoots(t))
+	d.network(t, "lab", subnet("10.77.0.0/24"))
+	first := spec("first", "lab", ip4("10.77.0.2"))
+	must(t, d.Reserve(first)) // exists, never started
+	second := spec("second", "lab")
+	d.run(t, second)
+	if got := d.Settings(second.ID).Networks["lab"].IPAddress.String(); got != "10.77.0.3" {
+		t.Errorf("a dynamic lease got %s, which container first holds", got)
+	}
+	thief := spec("thief", "lab", ip4("10.77.0.2"))
+	must(t, d.Reserve(thief))
+	_, err := d.Attach(t.Context(), thief.ID)
+	if !errors.Is(err, linkspan.ErrForbidden) || !strings.Contains(err.Error(), "Address already in use") || !strings.Contains(err.Error(), "container first") {
+		t.Errorf("taking a held address: %v", err)
+	}
+	must(t, d.Forget(first.ID))
+	d.run(t, thief)
+	d.clear(t)
+}
+
+func TestRefusals(t *testing.T) {
+	m := nstest.New(t)
+	d := start(t, m, newRoots(t))
+	d.network(t, "lab", subnet("10.77.0.0/24"))
+	d.run(t, spec("web", "lab", ip4("10.77.0.9")))
+	tests := map[string]struct {
+		container controller.Container
+		kind      error
+		text      string
+	}{
+		"outside":         {spec("a", "lab", ip4("10.99.0.9")), linkspan.ErrInvalid, "no configured subnet contains IP address 10.99.0.9"},
+		"taken":           {spec("a", "lab", ip4("10.77.0.9")), linkspan.ErrForbidden, "held by container web on network lab"},
+		"gateway":         {spec("a", "lab", ip4("10.77.0.1")), linkspan.ErrForbidden, "Address already in use"},
+		"network missing": {spec("a", "nowhere"), linkspan.ErrNotFound, "network nowhere not found"},
+		"same name":       {spec("web", "lab"), linkspan.ErrForbidden, "endpoint with name web already exists in network lab"},
+		"default static":  {spec("a", "bridge", ip4("172.17.0.9")), linkspan.ErrInvalid, "user-defined networks only"},
+		"empty donor":     {spec("a", "container:"), linkspan.ErrInvalid, "invalid container format"},
+		"no donor":        {spec("a", "container:nobody"), linkspan.ErrNotFound, "No such container: nobody"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			before := settled(t, m)
+			err := d.Reserve(test.container)
+			if err == nil {
+				_, err = d.Attach(t.Context(), test.container.ID)
+			}
+			if !errors.Is(err, test.kind) || !strings.Contains(err.Error(), test.text) {
+				t.Errorf("error %v, want %v: …%s…", err, test.kind, test.text)
+			}
+			must(t, d.Forget(test.container.ID))
+			if diff := nstest.Diff(before, settled(t, m)); diff != "" {
+				t.Errorf("left behind:\n%s", diff)
+			}
+		})
+	}
+	d.clear(t)
+}
+
+func TestModes(t *testing.T) {
+	m := nstest.New(t)
+	d := start(t, m, newRoots(t))
+	alone := d.run(t, spec("alone", "none"))
+	if got := m.Sh(t, "ip -n "+nsOf(alone)+" -br link"); strings.Count(got, "\n") != 1 || !strings.HasPrefix(got, "lo") {
+		t.Errorf("links of a container without network:\n%s", got)
+	}
+	if shared := d.run(t, spec("shared", "container:alone")); shared.Netns != alone.Netns || shared.Hosts != alone.Hosts {
+		t.Errorf("borrowed %+v, not %+v", shared, alone)
+	}
+	if own := d.run(t, spec("own", "host")); own.Netns != "" {
+		t.Errorf("a container in host mode got namespace %s", own.Netns)
+	}
+	d.clear(t)
+}
+
+func TestNamesAreAnswered(t *testing.T) {
+	m := nstest.New(t)
+	d := start(t, m, newRoots(t))
+	d.network(t, "lab", subnet("10.77.0.0/24"))
+	d.run(t, spec("web", "lab", func(c *controller.Container) {
+		c.Networking.EndpointsConfig["lab"].Aliases = []string{"www"}
+	}))
+	a := d.run(t, spec("probe", "lab"))
+	ask := func(question string) string {
+		return strings.TrimSpace(m.Sh(t, "nsenter --net="+a.Netns+" dig +time=2 +tries=1 @127.0.0.11 "+question))
+	}
+	for question, want := range map[string]string{
+		"+short web":              "10.77.0.2",
+		"+short www":              "10.77.0.2",
+		"+short +tcp web":         "10.77.0.2",
+		"+short web.lab":          "10.77.0.2",
+		"+short -x 10.77.0.2":     "web.lab.",
+		"+short web AAAA":         "",
+		"+noall +comments nobody": "status: SERVFAIL",
+	} {
+		if got := ask(question); got != want && (want == "" || !strings.Contains(got, want)) {
+			t.Errorf("dig %s: %q, want %q", question, got, want)
+		}
+	}
+	d.clear(t)
+}

@@ -1,0 +1,72 @@
+package controller
+
+import (
+	"context"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/network"
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/sandbox"
+	"github.com/linkspan/linkspan/store"
+)
+
+// errExplained takes a reservation back: to explain is to reserve and to
+// change one's mind.
+var errExplained = linkspan.Errorf(linkspan.ErrNotModified, "explained only")
+
+// explain runs the pure part of a verb and keeps nothing of it.
+func (c *Controller) explain(reserve func(store.Tables) error) error {
+	var failed error
+	c.o.Store.Defer(func(t store.Tables) error { //nolint:errcheck // it always fails, with errExplained
+		failed = reserve(t)
+		return errExplained
+	})
+	return failed
+}
+
+// ExplainCreate returns the plan that CreateNetwork would carry out now.
+func (c *Controller) ExplainCreate(ctx context.Context, spec NetworkSpec) (op.Plan, error) {
+	if err := network.ValidateName(spec.Name); err != nil {
+		return nil, err
+	}
+	n, driver, err := c.newNetwork(spec)
+	if err != nil {
+		return nil, err
+	}
+	taken, err := c.hostHoldings()
+	if err != nil {
+		return nil, err
+	}
+	var plan op.Plan
+	err = c.explain(func(t store.Tables) error {
+		n, plan, err = c.reserveNetwork(t, n, driver, taken)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return plan, driver.Check(ctx, c.o.Host, n)
+}
+
+// ExplainRemove returns the plan that RemoveNetwork would undo now.
+func (c *Controller) ExplainRemove(ref string) (op.Plan, error) { return c.NetworkCommands(ref) }
+
+// ExplainAttach returns the plan that Attach would carry out now for a
+// container, whether it exists or not.
+func (c *Controller) ExplainAttach(ctr Container) (op.Plan, error) {
+	cfg, err := configOf(ctr)
+	if err != nil {
+		return nil, err
+	}
+	hostFile, err := c.readResolvConf()
+	if err != nil {
+		return nil, err
+	}
+	var r reservation
+	err = c.explain(func(t store.Tables) error {
+		t.Configs.Put(cfg.Owner, store.Row[sandbox.Config]{Value: cfg, Phase: store.Ready})
+		r, err = c.reserveSandbox(t, cfg.Owner, hostFile)
+		return err
+	})
+	return r.plan(), err
+}

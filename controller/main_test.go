@@ -1,0 +1,163 @@
+package controller_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	apinetwork "github.com/moby/moby/api/types/network"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/controller"
+	"github.com/linkspan/linkspan/drivers"
+	"github.com/linkspan/linkspan/drivers/bridge"
+	"github.com/linkspan/linkspan/drivers/host"
+	"github.com/linkspan/linkspan/drivers/none"
+	"github.com/linkspan/linkspan/firewall/nftables"
+	"github.com/linkspan/linkspan/internal/nstest"
+	"github.com/linkspan/linkspan/ipam"
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/store"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+// daemon is a controller on a machine, with roots that outlive it.
+type daemon struct {
+	*controller.Controller
+	store  *store.Store
+	events []controller.Event
+	traced int // kernel operations
+}
+
+type roots struct{ data, exec string }
+
+func newRoots(t *testing.T) roots {
+	dir := t.TempDir()
+	return roots{filepath.Join(dir, "data"), filepath.Join(dir, "exec")}
+}
+
+// start starts a controller and recovers. Stop it with stop, or leave it to the
+// end of the test.
+func start(t *testing.T, m *nstest.Machine, r roots, change ...func(*controller.Options)) *daemon {
+	t.Helper()
+	epoch, err := m.Host().Epoch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _, err := store.Open(store.Options{
+		DataRoot: r.data, ExecRoot: r.exec, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds()),
+		Quarantine: func(err error) { t.Errorf("quarantine: %v", err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &daemon{store: s}
+	o := controller.Options{
+		Host: m.Host(), Store: s, Firewall: nftables.Backend{}, ExecRoot: r.exec,
+		Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}},
+		Defaults: controller.Defaults{
+			Bases4: ipam.DefaultBases(), Bases6: ipam.DefaultBases6("test"), ResolvConf: filepath.Join(r.data, "resolv.conf"),
+		},
+		Events: func(e controller.Event) { d.events = append(d.events, e) },
+		Trace:  func(op.Event) { d.traced++ },
+		Logf:   t.Logf,
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	d.Controller = controller.New(o)
+	if err := d.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.stop(t) })
+	return d
+}
+
+func (d *daemon) stop(t *testing.T) {
+	if d.store == nil {
+		return
+	}
+	d.Close()
+	if err := d.store.Close(); err != nil {
+		t.Error(err)
+	}
+	d.store = nil
+}
+
+// clear removes everything, so that the machine is as it was.
+func (d *daemon) clear(t *testing.T) {
+	t.Helper()
+	ctx := context.Background()
+	live, configured := d.Owners()
+	for _, id := range live {
+		must(t, d.Detach(ctx, id))
+	}
+	for _, id := range configured {
+		must(t, d.Forget(id))
+	}
+	must(t, d.Uninstall(ctx))
+}
+
+func (d *daemon) network(t *testing.T, name string, change ...func(*controller.NetworkSpec)) linkspan.ID {
+	t.Helper()
+	spec := controller.NetworkSpec{Name: name, IPv4: true}
+	for _, f := range change {
+		f(&spec)
+	}
+	n, err := d.CreateNetwork(t.Context(), spec)
+	must(t, err)
+	return n.ID
+}
+
+func subnet(cidr string) func(*controller.NetworkSpec) {
+	return func(s *controller.NetworkSpec) { s.Pools = []ipam.Pool{{Subnet: netip.MustParsePrefix(cidr)}} }
+}
+
+// spec is a container that wants one network.
+func spec(name, network string, change ...func(*controller.Container)) controller.Container {
+	c := controller.Container{
+		ID: linkspan.NewID(), Name: name, Created: time.Now(),
+		Config:     &container.Config{Hostname: name},
+		HostConfig: &container.HostConfig{NetworkMode: container.NetworkMode(network)},
+		Networking: &apinetwork.NetworkingConfig{EndpointsConfig: map[string]*apinetwork.EndpointSettings{network: {}}},
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	return c
+}
+
+func (d *daemon) run(t *testing.T, c controller.Container) controller.Attachment {
+	t.Helper()
+	must(t, d.Reserve(c))
+	a, err := d.Attach(t.Context(), c.ID)
+	must(t, err)
+	for _, file := range a.Keep {
+		file.Close()
+	}
+	return a
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func ip4(text string) func(*controller.Container) {
+	return func(c *controller.Container) {
+		for _, s := range c.Networking.EndpointsConfig {
+			s.IPAMConfig = &apinetwork.EndpointIPAMConfig{IPv4Address: netip.MustParseAddr(text)}
+		}
+	}
+}
+
+func nsOf(a controller.Attachment) string { return filepath.Base(a.Netns) }
+
+var _ = fmt.Sprint

@@ -1,0 +1,334 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/endpoint"
+	"github.com/linkspan/linkspan/kernel"
+	"github.com/linkspan/linkspan/network"
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/sandbox"
+	"github.com/linkspan/linkspan/store"
+)
+
+// Recover brings kernel and rows together after a start, and makes what must
+// always be there. A start at which nothing is amiss changes nothing in the
+// kernel.
+//
+//   - rows that are Creating or Deleting are undone and dropped: nobody waits
+//     for them any more;
+//   - rows that are Ready are checked, and repaired step by step;
+//   - networks without a plan come from before a boot and are planned anew;
+//   - marked links that no row claims are orphans and are removed.
+func (c *Controller) Recover(ctx context.Context) error {
+	if err := c.recoverHost(ctx); err != nil {
+		return err
+	}
+	c.finishIntents(ctx)
+	if err := c.recoverNetworks(ctx); err != nil {
+		return err
+	}
+	if err := c.ensureDefault(ctx); err != nil {
+		return err
+	}
+	c.recoverSandboxes(ctx)
+	if err := c.removeOrphans(); err != nil {
+		return err
+	}
+	ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
+	c.stopped.Go(func() { c.retry(ctx) })
+	return nil
+}
+
+// recoverHost does what all networks share, once per life of the machine.
+func (c *Controller) recoverHost(ctx context.Context) error {
+	var row store.Row[store.Host]
+	known := false
+	c.o.Store.View(func(t store.Tables) { row, known = t.Hosts.Get(store.HostID) })
+	if known {
+		return c.repair(ctx, "the host", row.Plan)
+	}
+	plan, err := c.hostPlan()
+	if err != nil {
+		return err
+	}
+	put := func(phase store.Phase) error {
+		return c.o.Store.Defer(func(t store.Tables) error {
+			t.Hosts.Put(store.HostID, store.Row[store.Host]{Phase: phase, Plan: plan})
+			return nil
+		})
+	}
+	if err := put(store.Creating); err != nil {
+		return err
+	}
+	if err := c.ensure(ctx, plan, func(error) {}); err != nil {
+		return fmt.Errorf("preparing the host: %w", err)
+	}
+	return put(store.Ready)
+}
+
+// hostPlan reads what the machine is like and plans the rest. A sysctl that is
+// right already is no step.
+func (c *Controller) hostPlan() (op.Plan, error) {
+	plan := append(op.Plan(nil), c.o.Firewall.Base()...)
+	const forward = "net/ipv4/ip_forward"
+	was, err := c.o.Host.ReadSysctl("", forward)
+	if err != nil {
+		return nil, err
+	}
+	if was != "1" {
+		plan = append(plan, op.Step{
+			Why: "Containers reach the world by way of the host, which must pass packets on for them.",
+			Op:  op.SetSysctl{Key: forward, Value: "1", Was: was},
+		})
+	}
+	return plan, nil
+}
+
+// repair does again what is missing of a plan that was done, and says so.
+func (c *Controller) repair(ctx context.Context, what string, plan op.Plan) error {
+	err := c.ensure(ctx, plan, func(missing error) { c.o.Logf("repairing %s: %v", what, missing) })
+	if err != nil {
+		return fmt.Errorf("repairing %s: %w", what, err)
+	}
+	return nil
+}
+
+// ensure does the steps of a plan that are not done.
+func (c *Controller) ensure(ctx context.Context, plan op.Plan, missing func(error)) error {
+	for _, step := range plan {
+		err := step.Op.Check(ctx, c.o.Host)
+		if err == nil {
+			continue
+		}
+		missing(err)
+		one := op.Plan{step}
+		if err = c.executor.Do(ctx, one); errors.Is(err, linkspan.ErrConflict) {
+			// It is there but differs: only what is ours can be replaced.
+			if err = c.executor.Undo(ctx, one); err == nil {
+				err = c.executor.Do(ctx, one)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finishIntents undoes what an earlier daemon had begun and not ended.
+func (c *Controller) finishIntents(ctx context.Context) {
+	var networks []store.Row[network.Network]
+	var owners []linkspan.ID
+	var endpoints []store.Row[endpoint.Endpoint]
+	c.o.Store.View(func(t store.Tables) {
+		for _, row := range t.Networks.All() {
+			if row.Phase != store.Ready {
+				networks = append(networks, row)
+			}
+		}
+		for _, row := range t.Sandboxes.All() {
+			if row.Phase != store.Ready {
+				owners = append(owners, row.Value.Owner)
+			}
+		}
+		for _, row := range t.Endpoints.All() {
+			if row.Phase != store.Ready {
+				endpoints = append(endpoints, row)
+			}
+		}
+	})
+	for _, owner := range owners {
+		c.note("taking a half-made sandbox away", c.Detach(ctx, owner))
+	}
+	for _, row := range endpoints {
+		c.note("taking a half-made endpoint away", c.finishEndpoint(ctx, row))
+	}
+	for _, row := range networks {
+		c.note("taking a half-made network away", c.finishNetwork(ctx, row))
+	}
+}
+
+func (c *Controller) finishEndpoint(ctx context.Context, row store.Row[endpoint.Endpoint]) error {
+	if err := c.executor.Undo(ctx, row.Plan); err != nil {
+		return err
+	}
+	return c.o.Store.Defer(func(t store.Tables) error {
+		t.Endpoints.Delete(row.Value.ID)
+		return nil
+	})
+}
+
+// recoverNetworks checks all networks, and plans those anew whose plan died
+// with an earlier life of the kernel. One that fails stays, and is reported.
+func (c *Controller) recoverNetworks(ctx context.Context) error {
+	for _, n := range c.Networks() {
+		c.openZone(n)
+		row, err := c.networkRow(string(n.ID))
+		if err != nil || row.Phase != store.Ready {
+			continue
+		}
+		if row.Plan == nil {
+			err = c.replan(ctx, n)
+		} else {
+			err = c.repair(ctx, "network "+n.Name, row.Plan)
+		}
+		c.note("restoring network "+n.Name, err)
+	}
+	return nil
+}
+
+func (c *Controller) replan(ctx context.Context, n network.Network) error {
+	driver, err := c.driver(n.Driver)
+	if err != nil {
+		return err
+	}
+	plan, err := c.networkPlan(n, driver)
+	if err != nil {
+		return err
+	}
+	put := func(plan op.Plan) error {
+		return c.o.Store.Defer(func(t store.Tables) error {
+			t.Networks.Put(n.ID, store.Row[network.Network]{Value: n, Phase: store.Ready, Plan: plan})
+			return nil
+		})
+	}
+	if err := put(plan); err != nil {
+		return err
+	}
+	return c.ensure(ctx, plan, func(error) {})
+}
+
+// recoverSandboxes checks the live sandboxes. Those whose container is gone the
+// launcher detaches; those that stay get their resolver back by Resume.
+func (c *Controller) recoverSandboxes(ctx context.Context) {
+	var owners []linkspan.ID
+	c.o.Store.View(func(t store.Tables) {
+		for _, row := range t.Sandboxes.All() {
+			owners = append(owners, row.Value.Owner)
+		}
+	})
+	for _, owner := range owners {
+		plan, err := c.ContainerCommands(owner)
+		if err == nil {
+			err = c.repair(ctx, "container "+owner.Short(), plan)
+		}
+		c.note("restoring the network of container "+owner.Short(), err)
+	}
+}
+
+// Resume answers again in the sandbox of a container that outlived the daemon,
+// on the sockets that its shim kept.
+func (c *Controller) Resume(owner linkspan.ID, kept []*os.File) error {
+	var live store.Row[sandbox.Sandbox]
+	found := false
+	c.o.Store.View(func(t store.Tables) { live, found = sandboxOf(t, owner) })
+	if !found || !live.Value.Resolver {
+		return nil
+	}
+	duplicates, err := c.startResolver(live.Value, kept)
+	for _, file := range duplicates {
+		file.Close() //nolint:errcheck // the shim has its own
+	}
+	c.announceNames(owner)
+	return err
+}
+
+// Owners returns the containers that have a live sandbox or a configuration.
+func (c *Controller) Owners() (live, configured []linkspan.ID) {
+	c.o.Store.View(func(t store.Tables) {
+		for _, row := range t.Sandboxes.All() {
+			live = append(live, row.Value.Owner)
+		}
+		for id := range t.Configs.All() {
+			configured = append(configured, id)
+		}
+	})
+	return live, configured
+}
+
+// removeOrphans removes links that bear our mark and that no row claims, and
+// what an earlier daemon had doomed.
+func (c *Controller) removeOrphans() error {
+	marked, err := c.o.Host.MarkedLinks()
+	if err != nil {
+		return err
+	}
+	claimed := make(map[string]bool)
+	c.o.Store.View(func(t store.Tables) {
+		for _, row := range t.Networks.All() {
+			claimLinks(claimed, row.Plan)
+		}
+		for _, row := range t.Endpoints.All() {
+			claimLinks(claimed, row.Plan)
+		}
+	})
+	for _, name := range marked {
+		if !claimed[name] {
+			c.o.Logf("removing link %s: it bears our mark (group %d) and belongs to nothing", name, kernel.Mark)
+			if err := c.o.Host.Doom(name, ""); err != nil {
+				return err
+			}
+		}
+	}
+	return c.o.Host.Reap()
+}
+
+func claimLinks(claimed map[string]bool, plan op.Plan) {
+	for _, step := range plan {
+		switch o := step.Op.(type) {
+		case op.AddBridge:
+			claimed[o.Name] = true
+		case op.AddVeth:
+			claimed[o.Name] = true
+		}
+	}
+}
+
+// retry tries again, from time to time, what could not be undone.
+func (c *Controller) retry(ctx context.Context) {
+	ticker := time.NewTicker(retryEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			c.retryDeleting(ctx)
+		}
+	}
+}
+
+func (c *Controller) retryDeleting(ctx context.Context) {
+	var networks []store.Row[network.Network]
+	var owners []linkspan.ID
+	c.o.Store.View(func(t store.Tables) {
+		for _, row := range t.Networks.All() {
+			if row.Phase == store.Deleting {
+				networks = append(networks, row)
+			}
+		}
+		for _, row := range t.Sandboxes.All() {
+			if row.Phase == store.Deleting {
+				owners = append(owners, row.Value.Owner)
+			}
+		}
+	})
+	for _, row := range networks {
+		c.note("removing network "+row.Value.Name, c.finishNetwork(ctx, row))
+	}
+	for _, owner := range owners {
+		c.note("detaching container "+owner.Short(), c.Detach(ctx, owner))
+	}
+}
+
+func (c *Controller) note(what string, err error) {
+	if err != nil {
+		c.o.Logf("%s: %v", what, err)
+	}
+}

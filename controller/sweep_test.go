@@ -1,0 +1,168 @@
+package controller_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/linkspan/linkspan/controller"
+	"github.com/linkspan/linkspan/internal/nstest"
+	"github.com/linkspan/linkspan/op"
+)
+
+var errPulled = errors.New("the plug was pulled")
+
+// verbs are what the sweeps interrupt at every step.
+var verbs = map[string]struct {
+	prepare func(*testing.T, *daemon) // what exists before
+	act     func(context.Context, *daemon) error
+}{
+	"create network": {
+		prepare: func(*testing.T, *daemon) {},
+		act: func(ctx context.Context, d *daemon) error {
+			_, err := d.CreateNetwork(ctx, controller.NetworkSpec{Name: "lab", IPv4: true})
+			return err
+		},
+	},
+	"attach": {
+		prepare: func(t *testing.T, d *daemon) {
+			d.network(t, "lab")
+			d.network(t, "side")
+			web := spec("web", "lab", also("side"))
+			web.ID = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+			must(t, d.Reserve(web))
+		},
+		act: func(ctx context.Context, d *daemon) error {
+			a, err := d.Attach(ctx, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
+			for _, file := range a.Keep {
+				file.Close()
+			}
+			return err
+		},
+	},
+	"connect": {
+		prepare: func(t *testing.T, d *daemon) {
+			d.network(t, "lab")
+			d.network(t, "side")
+			web := spec("web", "lab")
+			web.ID = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+			d.run(t, web)
+		},
+		act: func(ctx context.Context, d *daemon) error {
+			return d.Connect(ctx, "side", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", nil)
+		},
+	},
+}
+
+// TestFailureSweep fails each step of each verb in turn: nothing may be left.
+func TestFailureSweep(t *testing.T) {
+	for name, verb := range verbs {
+		t.Run(name, func(t *testing.T) {
+			m := nstest.New(t)
+			fail := -1
+			d := start(t, m, newRoots(t), func(o *controller.Options) {
+				o.Before = func(i int, _ op.Step) error {
+					if i == fail {
+						return errPulled
+					}
+					return nil
+				}
+			})
+			verb.prepare(t, d)
+			before := settled(t, m)
+			for fail = 0; ; fail++ {
+				err := verb.act(t.Context(), d)
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, errPulled) {
+					t.Fatalf("step %d: %v", fail, err)
+				}
+				if diff := nstest.Diff(before, settled(t, m)); diff != "" {
+					t.Fatalf("after failing step %d:\n%s", fail, diff)
+				}
+			}
+			if fail < 3 {
+				t.Errorf("only %d steps were swept", fail)
+			}
+			t.Logf("%d steps swept", fail)
+			d.clear(t)
+		})
+	}
+}
+
+// TestCrashSweep stops dead before each step of each verb in turn, without any
+// rollback, and starts a new controller on the same roots: nothing may be left
+// of the verb, and the verb must then work.
+func TestCrashSweep(t *testing.T) {
+	for name, verb := range verbs {
+		t.Run(name, func(t *testing.T) {
+			m := nstest.New(t)
+			roots := newRoots(t)
+			stop := -1
+			pull := func(o *controller.Options) {
+				o.Before = func(i int, _ op.Step) error {
+					if i == stop {
+						runtime.Goexit() // as kill -9 would: no error, no undo
+					}
+					return nil
+				}
+			}
+			d := start(t, m, roots, pull)
+			verb.prepare(t, d)
+			before := settled(t, m)
+			for step := 0; ; step++ {
+				stop = step
+				var err error
+				ended, done := false, make(chan struct{})
+				go func() {
+					defer close(done)
+					err = verb.act(context.Background(), d)
+					ended = true
+				}()
+				<-done
+				stop = -1
+				if ended {
+					must(t, err)
+					break
+				}
+				d.stop(t)
+				d = start(t, m, roots, pull)
+				if name == "connect" {
+					// The client never got an answer: the wish stands, the attachment does not.
+					must(t, d.Disconnect(t.Context(), "side", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", false))
+				}
+				if diff := nstest.Diff(before, settled(t, m)); diff != "" {
+					t.Fatalf("after stopping before step %d:\n%s", step, diff)
+				}
+			}
+			d.clear(t)
+		})
+	}
+}
+
+// settled is the state of the machine when nothing is doomed any more.
+func settled(t *testing.T, m *nstest.Machine) string {
+	t.Helper()
+	must(t, m.Host().Reap())
+	return m.Dump(t)
+}
+
+func TestFailureNamesStep(t *testing.T) {
+	m := nstest.New(t)
+	m.Sh(t, "ip link add br-taken type bridge")
+	d := start(t, m, newRoots(t))
+	_, err := d.CreateNetwork(t.Context(), controller.NetworkSpec{
+		Name: "lab", IPv4: true, Options: map[string]string{"com.docker.network.bridge.name": "br-taken"},
+	})
+	if err == nil || !strings.Contains(err.Error(), "br-taken") {
+		t.Errorf("error %v", err)
+	}
+	if got := m.Sh(t, "ip -br link show br-taken"); !strings.HasPrefix(got, "br-taken") {
+		t.Errorf("a stranger's bridge was touched: %s", got)
+	}
+	m.Sh(t, "ip link del br-taken")
+	d.clear(t)
+}
