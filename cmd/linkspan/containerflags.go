@@ -152,6 +152,10 @@ func (o *containerOptions) take(flags *pflag.FlagSet, args []string) error {
 	if len(args) == 0 {
 		return errNoImage
 	}
-	o.image, o.command = args[0], args[1:]
+	o.image = args[0]
+	// No command at all is null, not an empty list: the image's own is meant.
+	if len(args) > 1 {
+		o.command = args[1:]
+	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"text/tabwriter"
 	"text/template"
@@ -183,9 +184,13 @@ func (a *app) printInspected(format string, found []inspected) error {
 func render(parsed *template.Template, one inspected) (string, error) {
 	var text bytes.Buffer
 	typedErr := parsed.Execute(&text, one.typed)
-	if typedErr == nil {
+	// Go writes an address that is not there as "invalid IP"; the daemon wrote
+	// nothing, which is what a script expects.
+	absent := strings.Contains(text.String(), netip.Addr{}.String()) || strings.Contains(text.String(), netip.Prefix{}.String())
+	if typedErr == nil && !absent {
 		return text.String(), nil
 	}
+	typedText := text.String()
 	var raw any
 	decoder := json.NewDecoder(bytes.NewReader(one.raw))
 	decoder.UseNumber()
@@ -193,7 +198,11 @@ func render(parsed *template.Template, one inspected) (string, error) {
 		return "", fmt.Errorf("reading answer: %w", err)
 	}
 	text.Reset()
-	if err := parsed.Execute(&text, raw); err != nil {
+	err := parsed.Execute(&text, raw)
+	switch {
+	case err != nil && typedErr == nil:
+		return typedText, nil
+	case err != nil:
 		return "", fmt.Errorf("template parsing error: %w", typedErr)
 	}
 	return text.String(), nil

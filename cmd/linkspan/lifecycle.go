@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -153,27 +154,32 @@ func newRm(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		force, err := cmd.Flags().GetBool("force")
-		if err != nil {
-			return err
-		}
-		// With -f the thing that does not exist is gone, which is what was
-		// asked for: it is told but is no failure.
-		var failed []error
-		for i, name := range args {
-			err := daemon.do(cmd.Context(), calls[i], nil)
-			switch {
-			case err == nil:
-				fmt.Fprintln(a.out, name)
-			case force && isNotFound(err):
-				fmt.Fprintln(a.err, "linkspan:", oneLine(err.Error()))
-			default:
-				failed = append(failed, err)
-			}
-		}
-		return errors.Join(failed...)
+		return a.removeEach(cmd, daemon, args, calls, a.err)
 	}
 	return v.command
+}
+
+// removeEach removes things and prints the names of those that it removed.
+// With --force a thing that does not exist is gone, which is what was asked
+// for: it is told to missing and is no failure.
+func (a *app) removeEach(cmd *cobra.Command, daemon *engine, names []string, calls []call, missing io.Writer) error {
+	force, err := cmd.Flags().GetBool("force")
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for i, name := range names {
+		err := daemon.do(cmd.Context(), calls[i], nil)
+		switch {
+		case err == nil:
+			fmt.Fprintln(a.out, name)
+		case force && isNotFound(err):
+			fmt.Fprintln(missing, "linkspan:", oneLine(err.Error()))
+		default:
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
 }
 
 func oneWord(word, short string) verb {

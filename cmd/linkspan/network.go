@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -89,19 +89,7 @@ func newNetworkRm(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		force, err := cmd.Flags().GetBool("force")
-		if err != nil {
-			return err
-		}
-		next := 0
-		return a.eachOf(args, func(string) error {
-			next++
-			err := daemon.do(cmd.Context(), calls[next-1], nil)
-			if refused := (*daemonError)(nil); force && errors.As(err, &refused) && refused.status == http.StatusNotFound {
-				return nil
-			}
-			return err
-		})
+		return a.removeEach(cmd, daemon, args, calls, io.Discard)
 	}
 	return v.command
 }

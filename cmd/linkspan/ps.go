@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -79,7 +80,8 @@ func newPs(a *app) *cobra.Command {
 			o.Limit = 1
 		}
 		// A template that asks for sizes needs them counted.
-		o.Size = o.Size || strings.Contains(format, ".Size")
+		size := o.Size
+		o.Size = o.Size || strings.Contains(format, ".Size") || strings.Contains(format, "json .}}")
 		daemon, err := a.connect(cmd.Context())
 		if err != nil {
 			return err
@@ -88,7 +90,7 @@ func newPs(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return print(a.out, containerListing(o.Size), format, quiet, containerRows(listed.Items, noTrunc, time.Now()))
+		return print(a.out, containerListing(size), format, quiet, containerRows(listed.Items, noTrunc, time.Now()))
 	}
 	return cmd
 }
@@ -202,90 +204,59 @@ func sizeOf(item container.Summary) string {
 	return size
 }
 
-// span is a run of ports that follow each other on both sides.
+// span is a run of ports that follow each other, the same on both sides.
 type span struct {
-	ip            netip.Addr
-	proto         string
-	public, first uint16 // public is 0 for a port that is exposed only
-	count         uint16
+	ip          netip.Addr // zero: the ports are exposed only
+	proto       string
+	first, last uint16
 }
 
-// portsOf writes ports as 0.0.0.0:8000-8002->80-82/tcp, neighbours together.
+// portsOf writes ports as 80-82/tcp, 0.0.0.0:8080->80/tcp. As with Docker,
+// ports that are the same outside and inside come first, neighbours in one
+// term, a run that ended before one that was still open; those that differ
+// follow, one term each.
 func portsOf(ports []container.PortSummary) string {
 	ports = slices.Clone(ports)
-	slices.SortFunc(ports, comparePorts)
-	var spans []span
+	slices.SortFunc(ports, func(a, b container.PortSummary) int {
+		return cmp.Or(cmp.Compare(a.PrivatePort, b.PrivatePort), a.IP.Compare(b.IP),
+			cmp.Compare(a.PublicPort, b.PublicPort), cmp.Compare(a.Type, b.Type))
+	})
+	var open []span // one for each address and protocol: the run that may still grow
+	var ended, differ []string
 	for _, port := range ports {
-		if last := len(spans) - 1; last >= 0 && spans[last].takes(port) {
-			spans[last].count++
+		if port.IP.IsValid() && port.PublicPort != port.PrivatePort {
+			differ = append(differ, fmt.Sprintf("%s->%d/%s", netip.AddrPortFrom(port.IP, port.PublicPort), port.PrivatePort, port.Type))
 			continue
 		}
-		spans = append(spans, span{ip: port.IP, proto: port.Type, public: port.PublicPort, first: port.PrivatePort, count: 1})
-	}
-	// Exposed ports come last, as a reader looks for what can be reached.
-	slices.SortStableFunc(spans, func(a, b span) int { return boolOrder(a.public == 0, b.public == 0) })
-	texts := make([]string, len(spans))
-	for i, s := range spans {
-		texts[i] = s.String()
-	}
-	return strings.Join(texts, ", ")
-}
-
-func comparePorts(a, b container.PortSummary) int {
-	for _, order := range []int{
-		boolOrder(a.PublicPort == 0, b.PublicPort == 0),
-		strings.Compare(a.Type, b.Type),
-		a.IP.Compare(b.IP),
-		int(a.PrivatePort) - int(b.PrivatePort),
-		int(a.PublicPort) - int(b.PublicPort),
-	} {
-		if order != 0 {
-			return order
+		run := span{ip: port.IP, proto: port.Type, first: port.PrivatePort, last: port.PrivatePort}
+		at := slices.IndexFunc(open, func(one span) bool { return one.ip == run.ip && one.proto == run.proto })
+		switch {
+		case at < 0:
+			open = append(open, run)
+		case open[at].last == run.first || open[at].last+1 == run.first:
+			open[at].last = run.last
+		default:
+			ended = append(ended, open[at].String())
+			open[at] = run
 		}
 	}
-	return 0
-}
-
-func boolOrder(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	default:
-		return 1
+	for _, one := range open {
+		ended = append(ended, one.String())
 	}
-}
-
-func (s span) takes(port container.PortSummary) bool {
-	if port.Type != s.proto || port.IP != s.ip || port.PrivatePort != s.first+s.count {
-		return false
-	}
-	if s.public == 0 {
-		return port.PublicPort == 0
-	}
-	return port.PublicPort == s.public+s.count
+	return strings.Join(append(ended, differ...), ", ")
 }
 
 func (s span) String() string {
-	inside := spanOf(s.first, s.count) + "/" + s.proto
-	if s.public == 0 {
-		return inside
+	run := strconv.Itoa(int(s.first))
+	if s.last != s.first {
+		run += "-" + strconv.Itoa(int(s.last))
 	}
-	host := spanOf(s.public, s.count)
-	if s.ip.IsValid() {
-		if s.ip.Is6() {
-			host = "[" + s.ip.String() + "]:" + host
-		} else {
-			host = s.ip.String() + ":" + host
-		}
+	switch {
+	case !s.ip.IsValid():
+		return run + "/" + s.proto
+	case s.ip.Is6():
+		return "[" + s.ip.String() + "]:" + run + "->" + run + "/" + s.proto
+	default:
+		return s.ip.String() + ":" + run + "->" + run + "/" + s.proto
 	}
-	return host + "->" + inside
-}
-
-func spanOf(first, count uint16) string {
-	if count == 1 {
-		return strconv.Itoa(int(first))
-	}
-	return fmt.Sprintf("%d-%d", first, first+count-1)
 }
