@@ -35,7 +35,7 @@ func attachmentOf(s sandbox.Sandbox) Attachment {
 
 // reservation is all that a container's start will make, as rows.
 type reservation struct {
-	config    sandbox.Config
+	config    store.Config
 	sandbox   store.Row[sandbox.Sandbox]
 	endpoints []store.Row[endpoint.Endpoint]
 	gateways  store.Row[store.Gateways]
@@ -95,7 +95,7 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 	if err != nil {
 		return Attachment{}, setUpError(err)
 	}
-	if err := c.executor.Do(ctx, r.plan()); err != nil {
+	if err = c.executor.Do(ctx, r.plan()); err != nil {
 		return Attachment{}, setUpError(errors.Join(err, c.drop(r)))
 	}
 	attachment := attachmentOf(r.sandbox.Value)
@@ -185,11 +185,11 @@ func donorAttachment(donor *sandbox.Sandbox) Attachment {
 }
 
 // findConfig finds a container by full ID, name, or unique prefix of its ID.
-func findConfig(t store.Tables, ref string) (sandbox.Config, bool) {
+func findConfig(t store.Tables, ref string) (store.Config, bool) {
 	if row, ok := t.Configs.Get(linkspan.ID(ref)); ok {
 		return row.Value, true
 	}
-	var byPrefix []sandbox.Config
+	var byPrefix []store.Config
 	for id, row := range t.Configs.All() {
 		if row.Value.Name == ref {
 			return row.Value, true
@@ -201,7 +201,7 @@ func findConfig(t store.Tables, ref string) (sandbox.Config, bool) {
 	if len(byPrefix) == 1 {
 		return byPrefix[0], true
 	}
-	return sandbox.Config{}, false
+	return store.Config{}, false
 }
 
 // sandboxOf returns the live sandbox of a container.
@@ -262,7 +262,7 @@ func (c *Controller) sandboxPlan(s sandbox.Sandbox, files sandbox.Files) op.Plan
 }
 
 // reserveEndpoint is the pure part of an attachment: lease, MAC, names, plan.
-func (c *Controller) reserveEndpoint(t store.Tables, cfg sandbox.Config, s sandbox.Sandbox, want endpoint.Config, others []link) (store.Row[endpoint.Endpoint], network.Network, error) {
+func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox.Sandbox, want endpoint.Config, others []link) (store.Row[endpoint.Endpoint], network.Network, error) {
 	var none store.Row[endpoint.Endpoint]
 	row, err := findAttached(t, want)
 	if err != nil {
@@ -280,7 +280,7 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg sandbox.Config, s sandb
 		ID: linkspan.NewID(), Network: n.ID, Sandbox: s.ID, Owner: cfg.Owner, Name: cfg.Name, Config: want,
 		MAC: want.MAC, HostMAC: network.RandomMAC(), DNSNames: dnsNames(cfg, n, want),
 	}
-	if err := checkNeighbours(t, n, e); err != nil {
+	if err = checkNeighbours(t, n, e); err != nil {
 		return none, n, err
 	}
 	for e.MAC == "" || macHolder(t, n, e.MAC) != "" {

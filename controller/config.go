@@ -11,7 +11,6 @@ import (
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/network"
-	"github.com/linkspan/linkspan/sandbox"
 	"github.com/linkspan/linkspan/store"
 )
 
@@ -39,7 +38,7 @@ func (c *Controller) Reserve(ctr Container) error {
 				cfg.Attachments[i].NetworkID = row.Value.ID
 			}
 		}
-		t.Configs.Put(cfg.Owner, store.Row[sandbox.Config]{Value: cfg, Phase: store.Ready})
+		t.Configs.Put(cfg.Owner, store.Row[store.Config]{Value: cfg, Phase: store.Ready})
 		return nil
 	})
 }
@@ -93,9 +92,9 @@ func noContainer(id linkspan.ID) error {
 }
 
 // configOf reads the client's wishes. It is pure.
-func configOf(ctr Container) (sandbox.Config, error) {
+func configOf(ctr Container) (store.Config, error) {
 	hc := ctr.HostConfig
-	cfg := sandbox.Config{
+	cfg := store.Config{
 		Owner: ctr.ID, Name: ctr.Name, Created: ctr.Created, Volatile: hc.AutoRemove,
 		Mode: modeOf(hc.NetworkMode), Hostname: ctr.Config.Hostname, Domainname: ctr.Config.Domainname,
 		Search: hc.DNSSearch, Options: hc.DNSOptions, ExtraHosts: hc.ExtraHosts,

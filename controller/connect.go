@@ -33,7 +33,7 @@ func (c *Controller) Connect(ctx context.Context, ref string, owner linkspan.ID,
 		return err
 	}
 	added := live.endpoints[0]
-	if err := c.executor.Do(ctx, added.Plan); err != nil {
+	if err = c.executor.Do(ctx, added.Plan); err != nil {
 		return errors.Join(err, c.dropEndpoint(added.Value))
 	}
 	err = c.o.Store.Defer(func(t store.Tables) error {
@@ -70,7 +70,7 @@ func (c *Controller) reserveConnect(t store.Tables, ref string, owner linkspan.I
 	if err == nil {
 		name, id = found.Value.Name, found.Value.ID
 	}
-	if err := checkConnect(r.config, name); err != nil {
+	if err = checkConnect(r.config, name); err != nil {
 		return r, false, err
 	}
 	want, err := endpointConfig(name, settings)
@@ -90,11 +90,11 @@ func (c *Controller) reserveConnect(t store.Tables, ref string, owner linkspan.I
 		r.sandbox, r.endpoints = live, []store.Row[endpoint.Endpoint]{row}
 	}
 	r.config.Attachments = append(without(r.config.Attachments, want), want)
-	t.Configs.Put(owner, store.Row[sandbox.Config]{Value: r.config, Phase: store.Ready})
+	t.Configs.Put(owner, store.Row[store.Config]{Value: r.config, Phase: store.Ready})
 	return r, running, nil
 }
 
-func checkConnect(cfg sandbox.Config, name string) error {
+func checkConnect(cfg store.Config, name string) error {
 	switch {
 	case cfg.Mode == "host", name == "host":
 		if cfg.Mode == "host" && name != "host" {
@@ -189,7 +189,7 @@ func reserveDisconnect(t store.Tables, ref string, owner linkspan.ID) (store.Row
 		return gone, false, linkspan.Errorf(errUnexpected, "container %s is %s", owner, how)
 	}
 	cfg.Attachments = without(cfg.Attachments, named)
-	t.Configs.Put(owner, store.Row[sandbox.Config]{Value: cfg, Phase: store.Ready})
+	t.Configs.Put(owner, store.Row[store.Config]{Value: cfg, Phase: store.Ready})
 	if !running {
 		return gone, false, nil
 	}
@@ -206,7 +206,7 @@ func reserveDisconnect(t store.Tables, ref string, owner linkspan.ID) (store.Row
 // routes, the resolver, the names and the files.
 func (c *Controller) settle(ctx context.Context, owner linkspan.ID, hostFile []byte) error {
 	var live store.Row[sandbox.Sandbox]
-	var cfg sandbox.Config
+	var cfg store.Config
 	var links []link
 	var old, fresh store.Row[store.Gateways]
 	var files sandbox.Files

@@ -55,10 +55,8 @@ type Options struct {
 // Defaults are what the daemon's flags say about networks.
 type Defaults struct {
 	Bases4, Bases6 []ipam.Base
-	Bridge         string // name of the default network's bridge
-	BridgeAddress  string // of the default network, as a CIDR; empty: from Bases4
-	MTU            int    // of the default network; 0: the kernel's
-	NoICC          bool   // on the default network
+	Options        map[string]string // of the default network
+	BridgeAddress  string            // of the default network, as a CIDR; empty: from Bases4
 	DNS            []string
 	DNSSearch      []string
 	DNSOptions     []string
@@ -97,9 +95,6 @@ func New(o Options) *Controller {
 	}
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
-	}
-	if o.Defaults.Bridge == "" {
-		o.Defaults.Bridge = "linkspan0"
 	}
 	return &Controller{
 		o:         o,

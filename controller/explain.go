@@ -6,7 +6,6 @@ import (
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/op"
-	"github.com/linkspan/linkspan/sandbox"
 	"github.com/linkspan/linkspan/store"
 )
 
@@ -64,7 +63,7 @@ func (c *Controller) ExplainAttach(ctr Container) (op.Plan, error) {
 	}
 	var r reservation
 	err = c.explain(func(t store.Tables) error {
-		t.Configs.Put(cfg.Owner, store.Row[sandbox.Config]{Value: cfg, Phase: store.Ready})
+		t.Configs.Put(cfg.Owner, store.Row[store.Config]{Value: cfg, Phase: store.Ready})
 		r, err = c.reserveSandbox(t, cfg.Owner, hostFile)
 		return err
 	})

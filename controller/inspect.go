@@ -61,7 +61,7 @@ func sandboxKey(s sandbox.Sandbox) string {
 
 // configuredSettings returns what a user wants of an attachment, under the name
 // that its network has.
-func configuredSettings(t store.Tables, cfg sandbox.Config, want endpoint.Config) (string, *apinetwork.EndpointSettings) {
+func configuredSettings(t store.Tables, cfg store.Config, want endpoint.Config) (string, *apinetwork.EndpointSettings) {
 	s := &apinetwork.EndpointSettings{
 		Links: want.Links, Aliases: want.Aliases, DriverOpts: want.Options, GwPriority: want.GwPriority,
 	}

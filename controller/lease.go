@@ -11,7 +11,6 @@ import (
 	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/network"
-	"github.com/linkspan/linkspan/sandbox"
 	"github.com/linkspan/linkspan/store"
 )
 
@@ -50,11 +49,11 @@ func (c *Controller) choosePools(t store.Tables, n network.Network, traits drive
 		}
 	}
 	var pools []ipam.Pool
-	for _, pool := range asked {
-		if ipv6 := pool.Subnet.Addr().Is6(); (ipv6 && !n.IPv6) || (!ipv6 && !n.IPv4) {
+	for _, wanted := range asked {
+		if ipv6 := wanted.Subnet.Addr().Is6(); (ipv6 && !n.IPv6) || (!ipv6 && !n.IPv4) {
 			continue // given for a family that is off: not used
 		}
-		pool, err := c.choosePool(pool, networks, taken)
+		pool, err := c.choosePool(wanted, networks, taken)
 		if err != nil {
 			return nil, err
 		}
@@ -63,7 +62,7 @@ func (c *Controller) choosePools(t store.Tables, n network.Network, traits drive
 				return nil, err
 			}
 		}
-		if err := pool.CheckReserved(nil); err != nil {
+		if err = pool.CheckReserved(nil); err != nil {
 			return nil, err
 		}
 		networks = append(networks, pool.Holding("network "+n.Name))
@@ -148,7 +147,7 @@ func isNetwork(want endpoint.Config, n network.Network) bool {
 }
 
 // lease gives an endpoint an address of each of its network's families.
-func lease(t store.Tables, n network.Network, e endpoint.Endpoint, cfg sandbox.Config) (endpoint.Endpoint, error) {
+func lease(t store.Tables, n network.Network, e endpoint.Endpoint, cfg store.Config) (endpoint.Endpoint, error) {
 	held := used(t, n, cfg.Owner)
 	for _, family := range []struct {
 		on, ipv6 bool

@@ -2,7 +2,6 @@ package controller_test
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"path/filepath"
 	"testing"
@@ -62,6 +61,7 @@ func start(t *testing.T, m *nstest.Machine, r roots, change ...func(*controller.
 		Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}},
 		Defaults: controller.Defaults{
 			Bases4: ipam.DefaultBases(), Bases6: ipam.DefaultBases6("test"), ResolvConf: filepath.Join(r.data, "resolv.conf"),
+			Options: bridge.DefaultOptions("linkspan0", 0, true),
 		},
 		Events: func(e controller.Event) { d.events = append(d.events, e) },
 		Trace:  func(op.Event) { d.traced++ },
@@ -159,5 +159,3 @@ func ip4(text string) func(*controller.Container) {
 }
 
 func nsOf(a controller.Attachment) string { return filepath.Base(a.Netns) }
-
-var _ = fmt.Sprint

@@ -27,7 +27,7 @@ const resolverPort = 61053
 
 // dnsNames are the names of an endpoint on a user's network, the one for PTR
 // first. The default bridge has none, as in Docker.
-func dnsNames(cfg sandbox.Config, n network.Network, want endpoint.Config) []string {
+func dnsNames(cfg store.Config, n network.Network, want endpoint.Config) []string {
 	if network.Predefined(n.Name) {
 		return nil
 	}
@@ -44,7 +44,7 @@ func dnsNames(cfg sandbox.Config, n network.Network, want endpoint.Config) []str
 }
 
 // files are the texts that a sandbox starts with, or has after a change.
-func (c *Controller) files(cfg sandbox.Config, s sandbox.Sandbox, links []link, hostFile []byte, hostGateway []netip.Addr) (sandbox.Files, error) {
+func (c *Controller) files(cfg store.Config, s sandbox.Sandbox, links []link, hostFile []byte, hostGateway []netip.Addr) (sandbox.Files, error) {
 	hostname := cmp.Or(cfg.Hostname, cfg.Owner.Short())
 	hosts, err := c.hosts(cfg, s, hostname, links, hostGateway)
 	if err != nil {
@@ -57,7 +57,7 @@ func (c *Controller) files(cfg sandbox.Config, s sandbox.Sandbox, links []link, 
 	}, nil
 }
 
-func (c *Controller) hosts(cfg sandbox.Config, s sandbox.Sandbox, hostname string, links []link, hostGateway []netip.Addr) (string, error) {
+func (c *Controller) hosts(cfg store.Config, s sandbox.Sandbox, hostname string, links []link, hostGateway []netip.Addr) (string, error) {
 	if s.Borrowed == "host" && len(cfg.ExtraHosts) == 0 {
 		own, err := os.ReadFile("/etc/hosts")
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -120,7 +120,7 @@ func (c *Controller) readResolvConf() ([]byte, error) {
 
 // resolvConf builds the sandbox's /etc/resolv.conf and the list of servers that
 // its resolver forwards to.
-func (c *Controller) resolvConf(cfg sandbox.Config, s sandbox.Sandbox, links []link, hostFile []byte) resolvconf.Result {
+func (c *Controller) resolvConf(cfg store.Config, s sandbox.Sandbox, links []link, hostFile []byte) resolvconf.Result {
 	pick := func(own, fallback []string) []string {
 		if len(own) > 0 {
 			return own
@@ -221,7 +221,7 @@ func (c *Controller) stopResolver(id linkspan.ID) {
 // view is what the resolver of a sandbox sees: its networks' zones, by
 // priority, and whom to ask for the rest.
 func (c *Controller) view(s sandbox.Sandbox) dns.Config {
-	var cfg sandbox.Config
+	var cfg store.Config
 	var links []link
 	c.o.Store.View(func(t store.Tables) {
 		row, _ := t.Configs.Get(s.Owner)

@@ -3,12 +3,9 @@ package controller
 import (
 	"context"
 	"net/netip"
-	"strconv"
 
 	"github.com/linkspan/linkspan"
-	"github.com/linkspan/linkspan/drivers/bridge"
 	"github.com/linkspan/linkspan/ipam"
-	"github.com/linkspan/linkspan/network"
 )
 
 // ensureDefault makes the predefined networks that are missing: bridge, which
@@ -40,17 +37,7 @@ func (c *Controller) ensureDefault(ctx context.Context) error {
 // defaultSpec is what the daemon's flags say about the network "bridge".
 func (c *Controller) defaultSpec() (NetworkSpec, error) {
 	d := c.o.Defaults
-	spec := NetworkSpec{Name: "bridge", Driver: "bridge", IPv4: true, Options: map[string]string{
-		bridge.OptionDefault:    "true",
-		bridge.OptionICC:        strconv.FormatBool(!d.NoICC),
-		bridge.OptionMasquerade: "true",
-		bridge.OptionBinding:    "0.0.0.0",
-		bridge.OptionName:       d.Bridge,
-		network.OptionMTU:       "1500",
-	}}
-	if d.MTU > 0 {
-		spec.Options[network.OptionMTU] = strconv.Itoa(d.MTU)
-	}
+	spec := NetworkSpec{Name: "bridge", Driver: "bridge", IPv4: true, Options: d.Options}
 	if d.BridgeAddress != "" {
 		address, err := netip.ParsePrefix(d.BridgeAddress)
 		if err != nil {

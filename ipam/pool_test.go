@@ -23,8 +23,10 @@ func TestParsePool(t *testing.T) {
 	}{
 		{name: "nothing"},
 		{name: "subnet", subnet: "10.77.0.0/24", want: Pool{Subnet: pfx("10.77.0.0/24")}},
-		{name: "all", subnet: "10.77.0.0/24", ipRange: "10.77.0.128/25", gateway: "10.77.0.1", aux: map[string]string{"db": "10.77.0.7"},
-			want: Pool{pfx("10.77.0.0/24"), pfx("10.77.0.128/25"), ip("10.77.0.1"), map[string]netip.Addr{"db": ip("10.77.0.7")}}},
+		{
+			name: "all", subnet: "10.77.0.0/24", ipRange: "10.77.0.128/25", gateway: "10.77.0.1", aux: map[string]string{"db": "10.77.0.7"},
+			want: Pool{pfx("10.77.0.0/24"), pfx("10.77.0.128/25"), ip("10.77.0.1"), map[string]netip.Addr{"db": ip("10.77.0.7")}},
+		},
 		{name: "range is the subnet", subnet: "10.77.0.0/24", ipRange: "10.77.0.0/24", want: Pool{Subnet: pfx("10.77.0.0/24"), Range: pfx("10.77.0.0/24")}},
 		{name: "IPv6", subnet: "fd00:77::/64", ipRange: "fd00:77::8000/113", gateway: "fd00:77::1", want: Pool{Subnet: pfx("fd00:77::/64"), Range: pfx("fd00:77::8000/113"), Gateway: ip("fd00:77::1")}},
 		{name: "IPv4 in IPv6 form", subnet: "::ffff:10.77.0.0/120", gateway: "::ffff:10.77.0.9", want: Pool{Subnet: pfx("10.77.0.0/24"), Gateway: ip("10.77.0.9")}},

@@ -118,11 +118,10 @@ func (h *Host) Transact(ns string, fn func(*nftables.Conn) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.rules == nil {
-		conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(int(d.ns)))
-		if err != nil {
+		if d.rules, err = nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(int(d.ns))); err != nil {
+			d.rules = nil
 			return fmt.Errorf("opening an nftables socket in %s: %w", nameOf(ns), err)
 		}
-		d.rules = conn
 	}
 	err = fn(d.rules)
 	if err == nil {

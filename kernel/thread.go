@@ -67,11 +67,11 @@ func (h *Host) PinNetns(name string) error {
 	}
 	file.Close()
 	err = onThrowawayThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("making network namespace %s: %w", name, err)
 		}
 		source := fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid())
-		if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
+		if err = unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("pinning network namespace %s at %s: %w", name, target, err)
 		}
 		return nil

@@ -34,7 +34,7 @@ func (o WriteFile) Do(_ context.Context, _ *kernel.Host) error {
 		return fmt.Errorf("writing %s: %w", o.Path, err)
 	}
 	_, err = file.WriteString(o.Text)
-	if err := errors.Join(err, file.Close()); err != nil {
+	if err = errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("writing %s: %w", o.Path, err)
 	}
 	return nil

@@ -126,7 +126,8 @@ func (o AddVeth) Check(_ context.Context, h *kernel.Host) error {
 	}
 	errs := []error{checkMark(near), checkMAC("", near, o.MAC), checkMTU("", near, o.MTU)}
 	if o.Master != "" {
-		master, err := find(h, "", o.Master)
+		var master *netlink.LinkAttrs
+		master, err = find(h, "", o.Master)
 		if err == nil && near.MasterIndex != master.Index {
 			err = fmt.Errorf("link %s is no port of bridge %s (see: ip link show %s)", o.Name, o.Master, o.Name)
 		}

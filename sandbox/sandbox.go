@@ -8,37 +8,16 @@
 //	ip -n linkspan-0123456789ab link set lo up
 //	printf '127.0.0.1\tlocalhost\n' > hosts      # bound over /etc/hosts
 //
-// Config is what the user wants and lives as long as the container exists;
-// Sandbox is a live namespace and lives until the container stops.
+// A Sandbox lives from the container's start until it stops; what the user wants
+// of it, which outlives that, is store.Config.
 package sandbox
 
 import (
 	"path/filepath"
-	"time"
 
 	"github.com/linkspan/linkspan"
-	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/op"
 )
-
-// Config is what a container wants of its network, in the user's words.
-type Config struct {
-	Owner   linkspan.ID // the container
-	Name    string      // of the container, without slash
-	Created time.Time
-	// Volatile says that the container does not outlive a reboot (--rm).
-	Volatile bool `json:",omitempty"`
-
-	Mode       string // the network mode: "host", "none", "container:ID" or the name of a network
-	Hostname   string
-	Domainname string   `json:",omitempty"`
-	Servers    []string `json:",omitempty"` // --dns
-	Search     []string `json:",omitempty"` // --dns-search
-	Options    []string `json:",omitempty"` // --dns-option
-	ExtraHosts []string `json:",omitempty"` // --add-host
-
-	Attachments []endpoint.Config `json:",omitempty"`
-}
 
 // Sandbox is the record of a live network namespace.
 type Sandbox struct {

@@ -53,7 +53,7 @@ func (s *Store) sameEpoch(epoch string) (bool, error) {
 			return err
 		}
 		for _, name := range stale {
-			if err := tx.DeleteBucket(name); err != nil {
+			if err = tx.DeleteBucket(name); err != nil {
 				return err
 			}
 		}

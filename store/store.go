@@ -9,6 +9,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/endpoint"
@@ -21,7 +22,7 @@ import (
 type Tables struct {
 	Hosts     *Table[Host]              // the machine itself: one row, with ID HostID
 	Networks  *Table[network.Network]   // durable
-	Configs   *Table[sandbox.Config]    // durable, by container; no plan
+	Configs   *Table[Config]            // durable, by container; no plan
 	Sandboxes *Table[sandbox.Sandbox]   // volatile, by sandbox
 	Endpoints *Table[endpoint.Endpoint] // volatile, by endpoint
 	Gateways  *Table[Gateways]          // volatile, by sandbox
@@ -91,7 +92,7 @@ func newTables(codec *op.Codec) Tables {
 		Networks: newTable("network", codec, func(r Row[network.Network]) bool {
 			return r.Phase == Ready
 		}),
-		Configs: newTable("config", codec, func(r Row[sandbox.Config]) bool {
+		Configs: newTable("config", codec, func(r Row[Config]) bool {
 			return !r.Value.Volatile
 		}),
 		Sandboxes: newTable("sandbox", codec, func(Row[sandbox.Sandbox]) bool { return false }),
@@ -111,7 +112,7 @@ func openFile(path string, volatile bool) (*bolt.DB, error) {
 		NoFreelistSync: true,
 		FreelistType:   bolt.FreelistMapType,
 	})
-	if errors.Is(err, bolt.ErrTimeout) {
+	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, linkspan.Errorf(linkspan.ErrConflict, "another daemon holds %s (see: fuser -v %s)", path, path)
 	}
 	if err != nil {

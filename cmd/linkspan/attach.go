@@ -54,7 +54,7 @@ func (a *app) attach(ctx context.Context, daemon *engine, name string, s session
 	s.stdin = s.stdin && config.OpenStdin
 	s.sigProxy = s.sigProxy && !s.tty
 	if s.stdin && s.tty {
-		if err := a.needTerminal(); err != nil {
+		if err = a.needTerminal(); err != nil {
 			return err
 		}
 	}
@@ -162,8 +162,8 @@ func (a *app) execAttached(ctx context.Context, daemon *engine, id string, o exe
 	defer streams.restore()
 	if o.tty {
 		defer a.followSize(ctx, func(ctx context.Context, height, width uint) error {
-			_, err := daemon.ExecResize(ctx, id, client.ExecResizeOptions{Height: height, Width: width})
-			return err
+			_, failed := daemon.ExecResize(ctx, id, client.ExecResizeOptions{Height: height, Width: width})
+			return failed
 		})()
 	}
 	err = streams.copy(ctx)

@@ -85,7 +85,7 @@ func (o *containerOptions) config(from ambient) (*container.Config, error) {
 		config.StopTimeout = &o.stopTimeout
 	}
 	if o.stopSignal != "" {
-		if _, err := signal.ParseSignal(o.stopSignal); err != nil {
+		if _, err = signal.ParseSignal(o.stopSignal); err != nil {
 			return nil, fmt.Errorf("invalid --stop-signal %q: want a name such as SIGTERM, or a number", o.stopSignal)
 		}
 	}

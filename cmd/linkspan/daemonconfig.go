@@ -116,7 +116,7 @@ func (f *daemonFlags) config(flags *pflag.FlagSet) (DaemonConfig, error) {
 	content, err := os.ReadFile(f.configFile)
 	switch {
 	case err == nil:
-		if err := applyConfigFile(flags, content); err != nil {
+		if err = applyConfigFile(flags, content); err != nil {
 			return DaemonConfig{}, fmt.Errorf("unable to configure the daemon with file %s: %w", f.configFile, err)
 		}
 	case errors.Is(err, os.ErrNotExist) && !flags.Changed("config-file"):

@@ -88,19 +88,19 @@ func print[R any](out io.Writer, l listing, format string, quiet bool, rows []R)
 	var text bytes.Buffer
 	if table {
 		// A column that has no head is a mistake in a row or in the template.
-		if err := parsed.Execute(&text, l.head); err != nil {
+		if err = parsed.Execute(&text, l.head); err != nil {
 			return fmt.Errorf("template parsing error: %w", err)
 		}
 		text.WriteByte('\n')
 	}
 	for _, row := range rows {
-		if err := parsed.Execute(&text, row); err != nil {
+		if err = parsed.Execute(&text, row); err != nil {
 			return fmt.Errorf("template parsing error: %w", err)
 		}
 		text.WriteByte('\n')
 	}
 	if !table {
-		_, err := out.Write(text.Bytes())
+		_, err = out.Write(text.Bytes())
 		return err
 	}
 	aligned := tabwriter.NewWriter(out, 10, 1, 3, ' ', 0)

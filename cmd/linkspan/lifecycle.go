@@ -194,6 +194,7 @@ func oneWord(word, short string) verb {
 }
 
 func pauseVerb() verb { return oneWord("pause", "Pause all processes within one or more containers") }
+
 func unpauseVerb() verb {
 	return oneWord("unpause", "Unpause all processes within one or more containers")
 }

@@ -51,10 +51,10 @@ func (Driver) Check(_ context.Context, h *kernel.Host, n network.Network) error 
 	if err != nil {
 		return err
 	}
-	if err := endpoint.ValidateInterface(o.name); err != nil {
+	if err = endpoint.ValidateInterface(o.name); err != nil {
 		return err
 	}
-	if err := checkPools(n); err != nil {
+	if err = checkPools(n); err != nil {
 		return err
 	}
 	links, err := h.Links("")

@@ -44,7 +44,8 @@ func (o AddElements) Do(_ context.Context, h *kernel.Host) error {
 		return err
 	}
 	err = h.Transact(table.ns, func(conn *nftables.Conn) error {
-		found, err := table.find(conn)
+		var found bool
+		found, err = table.find(conn)
 		if err != nil {
 			return err
 		}
@@ -73,13 +74,13 @@ func (o AddElements) Undo(_ context.Context, h *kernel.Host) error {
 	table := base()
 	encoded, err := o.encode(table)
 	if err != nil {
-		return nil // Do cannot have succeeded
+		return nil //nolint:nilerr // Do cannot have succeeded
 	}
 	err = o.remove(h, table, func(*nftables.Conn) ([]element, error) { return encoded, nil })
 	if isMissing(err) { // some are gone: look which
 		err = o.remove(h, table, func(conn *nftables.Conn) ([]element, error) {
-			present, _, err := compare(conn, table, encoded)
-			return present, err
+			present, _, problem := compare(conn, table, encoded)
+			return present, problem
 		})
 	}
 	if err != nil && !kernel.IsGone(err) {

@@ -50,7 +50,7 @@ func TestCheck(t *testing.T) {
 		},
 		{
 			"records meet", "network/n.go", `import "github.com/linkspan/linkspan/endpoint"`,
-			[]string{`network/n.go:2: import "github.com/linkspan/linkspan/endpoint": network may import only ., kernel, op`},
+			[]string{`network/n.go:2: import "github.com/linkspan/linkspan/endpoint": network may import only ., ipam, kernel, op`},
 		},
 		{
 			"outside package of others", "sandbox/s.go", `import "github.com/vishvananda/netlink/nl"`,
@@ -66,7 +66,7 @@ func TestCheck(t *testing.T) {
 		{"test machine in a test", "drivers/bridge/b_test.go", `import "github.com/linkspan/linkspan/internal/nstest"`, nil},
 		{
 			"test machine in the product", "drivers/bridge/b.go", `import "github.com/linkspan/linkspan/internal/nstest"`,
-			[]string{`drivers/bridge/b.go:2: import "github.com/linkspan/linkspan/internal/nstest": drivers/bridge may import only ., drivers, endpoint, kernel, network, op, sandbox`},
+			[]string{`drivers/bridge/b.go:2: import "github.com/linkspan/linkspan/internal/nstest": drivers/bridge may import only ., drivers, endpoint, firewall, ipam, kernel, network, op, sandbox`},
 		},
 		{"subtree", "runtime/cgroup/c.go", `import "github.com/linkspan/linkspan/runtime/shim"`, nil},
 		{"subtree from above", "cmd/linkspan/main.go", `import "github.com/linkspan/linkspan/runtime/shim"`, nil},

@@ -81,7 +81,7 @@ func marked(path string) ([]string, error) {
 		Name  string `json:"ifname"`
 		Group string `json:"group"`
 	}
-	if err := json.Unmarshal(raw, &links); err != nil {
+	if err = json.Unmarshal(raw, &links); err != nil {
 		return nil, fmt.Errorf("reading the output of ip link: %w", err)
 	}
 	for _, link := range links {

@@ -46,7 +46,7 @@ func New(tb testing.TB) *Machine {
 	}
 	defer base.Close()
 	m := &Machine{name: machinePrefix + randomHex()}
-	if err := base.PinNetns(m.name); err != nil {
+	if err = base.PinNetns(m.name); err != nil {
 		tb.Fatal(err)
 	}
 	if m.host, err = kernel.OpenAt(kernel.Pin(m.name)); err != nil {

@@ -30,11 +30,11 @@ func (m *Machine) sysctls(tb testing.TB, ns string) sysctls {
 	err = host.Inside("", func() error {
 		return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {
-				return nil // a link's directory may vanish under the walk
+				return nil //nolint:nilerr // a link's directory may vanish under the walk
 			}
 			raw, err := os.ReadFile(path)
 			if err != nil {
-				return nil // some can only be written, or have no value yet
+				return nil //nolint:nilerr // some can only be written, or have no value yet
 			}
 			if key := strings.TrimPrefix(path, root+"/"); !counted[key] {
 				all[key] = strings.Join(strings.Fields(string(raw)), " ")
