@@ -35,6 +35,7 @@ func (g Group) removeDir(ctx context.Context, dir string) error {
 	for pause := 200 * time.Microsecond; ; pause *= 2 {
 		err := unix.Rmdir(dir)
 		if err == nil || errors.Is(err, unix.ENOENT) {
+			unix.Rmdir(filepath.Dir(dir)) // refused while there are other containers
 			return nil
 		}
 		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) || ctx.Err() != nil {

@@ -33,7 +33,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// parent is the directory that holds those of all containers of the machine.
+// parent is the directory that holds those of all containers of the machine. It
+// is made for the first of them and removed after the last.
 const parent = "linkspan"
 
 // Hierarchy is one mounted tree.
@@ -46,7 +47,8 @@ type Hierarchy struct {
 // Tree is all the hierarchies of the machine. It is safe for concurrent use.
 type Tree struct {
 	hierarchies []Hierarchy
-	unified     []string // controllers that v2 hands to our children
+	unified     []string          // controllers that v2 hands to its children
+	cpuset      map[string]string // what the machine's processes may use, by file
 }
 
 // Group is one container's directories. It is a plain value, valid whether or
@@ -63,7 +65,7 @@ type Dir struct {
 	Unified     bool
 }
 
-// Open finds the hierarchies and makes our parent directory in each.
+// Open finds the hierarchies.
 func Open() (*Tree, error) {
 	file, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -74,10 +76,20 @@ func Open() (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading mounts: %w", err)
 	}
-	t := &Tree{hierarchies: hierarchies}
+	t := &Tree{hierarchies: hierarchies, cpuset: map[string]string{}}
 	for _, h := range hierarchies {
-		if err := t.prepare(h); err != nil {
-			return nil, err
+		if h.Unified {
+			t.unified = delegate(h.Mount)
+		}
+		if !slices.Contains(h.Controllers, "cpuset") {
+			continue
+		}
+		for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
+			value, err := os.ReadFile(filepath.Join(h.Mount, name))
+			if err != nil {
+				return nil, fmt.Errorf("reading cpuset of %s: %w", h.Mount, err)
+			}
+			t.cpuset[name] = strings.TrimSpace(string(value))
 		}
 	}
 	return t, nil
@@ -129,36 +141,51 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// prepare makes the parent directory of one hierarchy. A new cpuset is empty
-// and takes no process; children are told to begin with their parent's.
-func (t *Tree) prepare(h Hierarchy) error {
-	dir := filepath.Join(h.Mount, parent)
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("making cgroup %s: %w", dir, err)
-	}
-	if h.Unified {
-		t.delegate(h.Mount)
-		t.unified = t.delegate(dir)
-		return nil
-	}
-	if !slices.Contains(h.Controllers, "cpuset") {
-		return nil
-	}
-	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
-		value, err := os.ReadFile(filepath.Join(h.Mount, name))
-		if err != nil {
-			return fmt.Errorf("reading cpuset of %s: %w", h.Mount, err)
+// makeDir makes a container's directory, and our parent directory before it if
+// this is the first container. Another daemon may be removing the parent after
+// its last one: then both are made again.
+func (t *Tree) makeDir(d Dir) error {
+	for try := 0; ; try++ {
+		err := os.Mkdir(d.Path, 0o755)
+		if err == nil || errors.Is(err, fs.ErrExist) {
+			return t.fillCpuset(d, d.Path)
 		}
-		if err := write(dir, name, strings.TrimSpace(string(value))); err != nil {
+		if !errors.Is(err, fs.ErrNotExist) || try > 100 {
+			return fmt.Errorf("making cgroup %s: %w", d.Path, err)
+		}
+		dir := filepath.Dir(d.Path)
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("making cgroup %s: %w", dir, err)
+		}
+		if d.Unified {
+			delegate(dir)
+		}
+	}
+}
+
+// fillCpuset: a new v1 cpuset is empty and takes no process, nor may a child
+// have what its parent has not.
+func (t *Tree) fillCpuset(d Dir, dir string) error {
+	if d.Unified || !slices.Contains(d.Controllers, "cpuset") {
+		return nil
+	}
+	for name, value := range t.cpuset {
+		err := write(dir, name, value)
+		if errors.Is(err, unix.EACCES) && dir == d.Path {
+			if err = write(filepath.Dir(dir), name, value); err == nil {
+				err = write(dir, name, value)
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return write(dir, "cgroup.clone_children", "1")
+	return nil
 }
 
 // delegate hands the controllers of a v2 directory to its children, each alone
 // as one that is refused (a realtime process bars cpu) must not bar the others.
-func (t *Tree) delegate(dir string) []string {
+func delegate(dir string) []string {
 	text, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil {
 		return nil
@@ -204,8 +231,8 @@ func (t *Tree) Create(id string, limits Limits) (Group, error) {
 	}
 	g := t.Group(id)
 	for _, d := range g.Dirs {
-		if err := os.Mkdir(d.Path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return g, fmt.Errorf("making cgroup %s: %w", d.Path, err)
+		if err := t.makeDir(d); err != nil {
+			return g, err
 		}
 		if err := limits.apply(d); err != nil {
 			return g, err
