@@ -1,0 +1,189 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/linkspan/linkspan"
+)
+
+// patience is how long the kernel may take to let go of processes that are
+// dying; an interrupted disk request is the usual reason for more.
+const patience = 5 * time.Second
+
+// Remove removes the directories, and those that the container made in them.
+// Processes that are left are killed first. Gone already is success.
+func (g Group) Remove(ctx context.Context) error {
+	var errs []error
+	for _, d := range g.Dirs {
+		errs = append(errs, g.removeDir(ctx, d.Path))
+	}
+	return errors.Join(errs...)
+}
+
+func (g Group) removeDir(ctx context.Context, dir string) error {
+	deadline := time.Now().Add(patience)
+	for pause := 200 * time.Microsecond; ; pause *= 2 {
+		err := unix.Rmdir(dir)
+		if err == nil || errors.Is(err, unix.ENOENT) {
+			unix.Rmdir(filepath.Dir(dir)) // refused while there are other containers
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) || ctx.Err() != nil {
+			return fmt.Errorf("removing cgroup %s, in use by processes %v: %w", dir, pidsOf(dir), err)
+		}
+		removeChildren(dir)
+		if err := g.Kill(); err != nil {
+			return err
+		}
+		time.Sleep(min(pause, 50*time.Millisecond))
+	}
+}
+
+// removeChildren goes on past errors: what is busy is tried again.
+func removeChildren(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			child := filepath.Join(dir, e.Name())
+			removeChildren(child)
+			unix.Rmdir(child)
+		}
+	}
+}
+
+// Kill sends SIGKILL to all that is in the group. It does not wait.
+func (g Group) Kill() error {
+	if d, ok := g.unified(); ok && write(d.Path, "cgroup.kill", "1") == nil {
+		return nil
+	}
+	var errs []error
+	for _, d := range g.Dirs {
+		for _, pid := range pidsOf(d.Path) {
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+				errs = append(errs, fmt.Errorf("killing process %d: %w", pid, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Pids lists the processes of the group, without those of groups that the
+// container made itself.
+func (g Group) Pids() []int {
+	for _, d := range g.Dirs {
+		if pids := pidsOf(d.Path); len(pids) > 0 {
+			return pids
+		}
+	}
+	return nil
+}
+
+func pidsOf(dir string) []int {
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for field := range strings.FieldsSeq(string(text)) {
+		if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// Freeze stops all processes of the group where they are, and returns when
+// they have stopped.
+func (g Group) Freeze(ctx context.Context) error {
+	if d, ok := g.dir("freezer"); ok {
+		return await(ctx, d.Path, "freezer.state", "FROZEN", "freezer.state", "FROZEN")
+	}
+	if d, ok := g.unified(); ok {
+		return await(ctx, d.Path, "cgroup.freeze", "1", "cgroup.events", "frozen 1")
+	}
+	return linkspan.Errorf(linkspan.ErrUnsupported, "cannot pause: no mounted cgroup hierarchy has the freezer")
+}
+
+// Thaw lets them go on.
+func (g Group) Thaw(ctx context.Context) error {
+	if d, ok := g.dir("freezer"); ok {
+		return await(ctx, d.Path, "freezer.state", "THAWED", "freezer.state", "THAWED")
+	}
+	if d, ok := g.unified(); ok {
+		return await(ctx, d.Path, "cgroup.freeze", "0", "cgroup.events", "frozen 0")
+	}
+	return nil
+}
+
+// await writes a wish and polls, since neither version tells otherwise when a
+// process in the kernel has come to rest. Version 1 wants the wish repeated.
+func await(ctx context.Context, dir, file, value, state, want string) error {
+	deadline := time.Now().Add(patience)
+	for pause := 100 * time.Microsecond; ; pause *= 2 {
+		if err := write(dir, file, value); err != nil {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join(dir, state))
+		if err != nil {
+			return fmt.Errorf("reading cgroup %s: %w", dir, err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.TrimSpace(line) == want {
+				return nil
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("setting %s of cgroup %s: state is still %q", file, dir, strings.TrimSpace(string(text)))
+		}
+		time.Sleep(min(pause, 20*time.Millisecond))
+	}
+}
+
+// OOMKilled tells whether the kernel killed a process of the group for want of
+// memory.
+func (g Group) OOMKilled() bool {
+	d, ok := g.dir("memory")
+	if !ok {
+		return false
+	}
+	file := "memory.oom_control"
+	if d.Unified {
+		file = "memory.events"
+	}
+	text, err := os.ReadFile(filepath.Join(d.Path, file))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok {
+			return rest != "0"
+		}
+	}
+	return false
+}
+
+// Exists tells whether any directory of the group is there.
+func (g Group) Exists() bool {
+	for _, d := range g.Dirs {
+		if _, err := os.Stat(d.Path); !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}

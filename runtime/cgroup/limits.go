@@ -1,0 +1,136 @@
+package cgroup
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/linkspan/linkspan"
+)
+
+// Limits is what a container may use. Zero values set no limit.
+type Limits struct {
+	Memory      int64 // bytes
+	MemorySwap  int64 // bytes of memory and swap together; -1 is no limit
+	Reservation int64 // bytes; the soft limit
+	CPUShares   int64 // relative weight, 2…262144; 1024 is usual
+	CPUQuota    int64 // microseconds of CPU time in each period
+	CPUPeriod   int64 // microseconds; 0 is 100 ms
+	CpusetCPUs  string
+	CpusetMems  string
+	Pids        int64
+	AllDevices  bool // no allow-list
+}
+
+// check refuses what this kernel, or the way its cgroups are mounted, could
+// not keep.
+func (t *Tree) check(l Limits) error {
+	wants := []struct {
+		set        bool
+		controller string
+	}{
+		{l.Memory > 0 || l.MemorySwap > 0 || l.Reservation > 0, "memory"},
+		{l.CPUShares > 0 || l.CPUQuota > 0, "cpu"},
+		{l.CpusetCPUs != "" || l.CpusetMems != "", "cpuset"},
+		{l.Pids > 0, "pids"},
+	}
+	for _, w := range wants {
+		if w.set && !t.Has(w.controller) {
+			return linkspan.Errorf(linkspan.ErrUnsupported, "cannot limit %s: no mounted cgroup hierarchy has the controller (see /proc/cgroups and mount -t cgroup,cgroup2)", w.controller)
+		}
+	}
+	return nil
+}
+
+// devices is Docker's list: any node may be made, only harmless ones opened.
+var devices = [...]string{
+	"c *:* m", "b *:* m",
+	"c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", // null zero full random urandom
+	"c 5:0 rwm", "c 5:1 rwm", "c 5:2 rwm", "c 136:* rwm", // tty console ptmx pts
+}
+
+func (l Limits) apply(d Dir) error {
+	for _, c := range d.Controllers {
+		for _, s := range l.settings(c, d.Unified) {
+			if err := write(d.Path, s[0], s[1]); err != nil {
+				return err
+			}
+		}
+		if c != "devices" || d.Unified || l.AllDevices {
+			continue
+		}
+		if err := write(d.Path, "devices.deny", "a"); err != nil {
+			return err
+		}
+		for _, rule := range devices {
+			if err := write(d.Path, "devices.allow", rule); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// settings lists the files to write, in an order that the kernel accepts.
+func (l Limits) settings(controller string, unified bool) [][2]string {
+	number := func(n int64) string { return strconv.FormatInt(n, 10) }
+	var list [][2]string
+	set := func(name, value string) { list = append(list, [2]string{name, value}) }
+	switch controller {
+	case "memory":
+		return l.memory(unified)
+	case "cpu":
+		period := l.CPUPeriod
+		if period == 0 {
+			period = 100_000
+		}
+		switch {
+		case unified && l.CPUQuota > 0:
+			set("cpu.max", fmt.Sprintf("%d %d", l.CPUQuota, period))
+		case l.CPUQuota > 0:
+			set("cpu.cfs_period_us", number(period))
+			set("cpu.cfs_quota_us", number(l.CPUQuota))
+		}
+		switch {
+		case unified && l.CPUShares > 0:
+			// The usual conversion of 2…262144 to 1…10000.
+			set("cpu.weight", number(1+(max(l.CPUShares, 2)-2)*9999/262142))
+		case l.CPUShares > 0:
+			set("cpu.shares", number(l.CPUShares))
+		}
+	case "cpuset":
+		if l.CpusetCPUs != "" {
+			set("cpuset.cpus", l.CpusetCPUs)
+		}
+		if l.CpusetMems != "" {
+			set("cpuset.mems", l.CpusetMems)
+		}
+	case "pids":
+		if l.Pids > 0 {
+			set("pids.max", number(l.Pids))
+		}
+	}
+	return list
+}
+
+// memory counts swap with memory in version 1 and apart in version 2.
+func (l Limits) memory(unified bool) [][2]string {
+	number := func(n int64) string { return strconv.FormatInt(n, 10) }
+	var list [][2]string
+	if l.Memory > 0 {
+		name := map[bool]string{false: "memory.limit_in_bytes", true: "memory.max"}[unified]
+		list = append(list, [2]string{name, number(l.Memory)})
+	}
+	if l.Reservation > 0 {
+		name := map[bool]string{false: "memory.soft_limit_in_bytes", true: "memory.low"}[unified]
+		list = append(list, [2]string{name, number(l.Reservation)})
+	}
+	switch {
+	case l.MemorySwap < 0 && unified:
+		list = append(list, [2]string{"memory.swap.max", "max"})
+	case l.MemorySwap > 0 && unified:
+		list = append(list, [2]string{"memory.swap.max", number(l.MemorySwap - l.Memory)})
+	case l.MemorySwap > 0:
+		list = append(list, [2]string{"memory.memsw.limit_in_bytes", number(l.MemorySwap)})
+	}
+	return list
+}

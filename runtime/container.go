@@ -1,0 +1,72 @@
+package runtime
+
+import (
+	"regexp"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/linkspan/linkspan"
+)
+
+// Container is the record of one container: what was asked for, and how it
+// stands. It is a value; what a Runtime returns is a copy, whose pointers lead
+// to data that nobody changes.
+type Container struct {
+	ID         linkspan.ID
+	Name       string // without Docker's leading slash
+	Created    time.Time
+	Config     *container.Config
+	HostConfig *container.HostConfig
+	Networking *network.NetworkingConfig // as given; for Networks, unread here
+	Rootfs     string                    // directory that the container sees copy-on-write; "" with Lower
+	Lower      []string                  // layers of an image, topmost first
+	State      State
+}
+
+// State is how a container stands.
+type State struct {
+	Status     container.ContainerState
+	Pid        int // of its PID 1, as the daemon sees it; 0 unless running or paused
+	ExitCode   int // 0…255, 128+signal; 125…128 with Error
+	Error      string
+	OOMKilled  bool
+	StartedAt  time.Time
+	FinishedAt time.Time
+	BootID     string // /proc/sys/kernel/random/boot_id of the start
+}
+
+// Running tells whether the container has processes.
+func (s State) Running() bool {
+	return s.Status == container.StateRunning || s.Status == container.StatePaused
+}
+
+// layers returns the overlay's lower directories.
+func (c Container) layers() []string {
+	if c.Rootfs != "" {
+		return []string{c.Rootfs}
+	}
+	return c.Lower
+}
+
+var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+
+func checkName(name string) error {
+	if !validName.MatchString(name) {
+		return linkspan.Errorf(linkspan.ErrInvalid, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+	}
+	return nil
+}
+
+// adjectives and ships make a name for a container that was given none.
+var (
+	adjectives = [...]string{
+		"able", "bold", "brave", "bright", "brisk", "calm", "clear", "deft", "eager", "fair", "fleet", "fond", "gentle", "glad", "grand", "keen",
+		"kind", "lively", "lucky", "merry", "mild", "neat", "nimble", "noble", "patient", "proud", "quick", "quiet", "ready", "sound", "steady", "swift",
+	}
+	ships = [...]string{
+		"barge", "barque", "brig", "canoe", "caravel", "catamaran", "clipper", "coble", "coracle", "cutter", "dhow", "dinghy", "dory", "ferry", "frigate", "galleon",
+		"gig", "junk", "kayak", "ketch", "launch", "lighter", "lugger", "packet", "pinnace", "punt", "schooner", "skiff", "sloop", "tender", "trawler", "yawl",
+	}
+)

@@ -1,0 +1,219 @@
+package runtime
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
+
+	"github.com/linkspan/linkspan"
+)
+
+// Request is what a client wants to have created.
+type Request struct {
+	Name       string // "" draws one
+	Config     *container.Config
+	HostConfig *container.HostConfig // nil is all defaults
+	Networking *network.NetworkingConfig
+	Rootfs     string   // a directory, which the container sees copy-on-write
+	Lower      []string // or layers of an image, topmost first
+}
+
+// Create records a container. It is durable on return; nothing of it is in the
+// kernel before Start. Warnings tell what was accepted but has no effect.
+func (r *Runtime) Create(ctx context.Context, q Request) (Container, []string, error) {
+	c, warnings, err := r.newContainer(q)
+	if err != nil {
+		return Container{}, nil, err
+	}
+	if c.Name, err = r.takeName(c.ID, q.Name); err != nil {
+		return Container{}, nil, err
+	}
+	if err := r.create(ctx, c); err != nil {
+		r.mu.Lock()
+		delete(r.names, c.Name)
+		r.mu.Unlock()
+		return Container{}, nil, err
+	}
+	r.mu.Lock()
+	r.entries[c.ID] = &entry{c: c, changed: make(chan struct{})}
+	r.mu.Unlock()
+	r.event(c, "create")
+	return c, warnings, nil
+}
+
+// create makes the directory first: one without a record is an open intent,
+// which Recover undoes.
+func (r *Runtime) create(ctx context.Context, c Container) error {
+	if err := os.Mkdir(r.dataDir(c.ID), 0o710); err != nil {
+		return fmt.Errorf("making the container's directory: %w", err)
+	}
+	err := r.options.Networks.Reserve(ctx, c)
+	if err == nil {
+		if err = r.saveState(c); err == nil {
+			err = r.saveRecord(c)
+		}
+		if err == nil {
+			return nil
+		}
+	}
+	undo, cancel := undoing(ctx)
+	defer cancel()
+	if ferr := r.options.Networks.Forget(undo, c.ID); ferr != nil {
+		r.options.Logf("creating container %s: giving up its networks: %v", c.ID.Short(), ferr)
+	}
+	return errors.Join(err, os.RemoveAll(r.dataDir(c.ID)))
+}
+
+// takeName reserves a name for the container, which appears under it only when
+// it exists.
+func (r *Runtime) takeName(id linkspan.ID, name string) (string, error) {
+	name = strings.TrimPrefix(name, "/")
+	if name != "" {
+		if err := checkName(name); err != nil {
+			return "", err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if name != "" {
+		if holder, taken := r.names[name]; taken {
+			return "", linkspan.Errorf(linkspan.ErrConflict, "Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", "/"+name, holder)
+		}
+		r.names[name] = id
+		return name, nil
+	}
+	for try := 0; ; try++ {
+		name = pick(adjectives[:]) + "_" + pick(ships[:])
+		if try > 3 {
+			name += "_" + id.Prefix(4+try)
+		}
+		if _, taken := r.names[name]; !taken {
+			r.names[name] = id
+			return name, nil
+		}
+	}
+}
+
+func pick(words []string) string {
+	n, err := rand.Int(rand.Reader, big.NewInt(int64(len(words))))
+	if err != nil {
+		return words[0]
+	}
+	return words[n.Int64()]
+}
+
+func (r *Runtime) newContainer(q Request) (Container, []string, error) {
+	if q.Config == nil {
+		return Container{}, nil, linkspan.Errorf(linkspan.ErrInvalid, "config cannot be empty in order to create a container")
+	}
+	host := q.HostConfig
+	if host == nil {
+		host = &container.HostConfig{}
+	}
+	c := Container{
+		ID: linkspan.NewID(), Created: time.Now().UTC(), Config: q.Config, HostConfig: host, Networking: q.Networking,
+		Rootfs: q.Rootfs, Lower: q.Lower, State: State{Status: container.StateCreated},
+	}
+	if c.Rootfs != "" {
+		c.Rootfs = filepath.Clean(c.Rootfs)
+	}
+	if err := checkLayers(c); err != nil {
+		return c, nil, err
+	}
+	if len(q.Config.Entrypoint)+len(q.Config.Cmd) == 0 {
+		return c, nil, linkspan.Errorf(linkspan.ErrInvalid, "no command specified")
+	}
+	// A trial run of the translation finds what a start would refuse.
+	if _, err := r.spec(c, Attachment{}, nil); err != nil {
+		return c, nil, err
+	}
+	if _, err := limitsOf(host); err != nil {
+		return c, nil, err
+	}
+	if err := checkModes(host); err != nil {
+		return c, nil, err
+	}
+	return c, warningsFor(host), nil
+}
+
+func checkLayers(c Container) error {
+	layers := c.layers()
+	if len(layers) == 0 {
+		return linkspan.Errorf(linkspan.ErrInvalid, "no root file system: give an image or --rootfs DIR")
+	}
+	for _, dir := range layers {
+		if !filepath.IsAbs(dir) {
+			return linkspan.Errorf(linkspan.ErrInvalid, "rootfs %q is not an absolute path", dir)
+		}
+		info, err := os.Stat(dir)
+		if err != nil {
+			return linkspan.Errorf(linkspan.ErrInvalid, "invalid rootfs: %w", err)
+		}
+		if !info.IsDir() {
+			return linkspan.Errorf(linkspan.ErrInvalid, "invalid rootfs: %s is not a directory", dir)
+		}
+	}
+	return nil
+}
+
+// checkModes refuses what would otherwise be quietly left out.
+func checkModes(h *container.HostConfig) error {
+	if h.AutoRemove && !h.RestartPolicy.IsNone() {
+		return linkspan.Errorf(linkspan.ErrInvalid, "can't create 'AutoRemove' container with restart policy")
+	}
+	if err := container.ValidateRestartPolicy(h.RestartPolicy); err != nil {
+		return linkspan.Errorf(linkspan.ErrInvalid, "%w", err)
+	}
+	unsupported := []struct {
+		option string
+		given  bool
+	}{
+		{"--pid " + string(h.PidMode), h.PidMode != "" && h.PidMode != "private"},
+		{"--ipc " + string(h.IpcMode), !h.IpcMode.IsEmpty() && !h.IpcMode.IsPrivate() && !h.IpcMode.IsShareable()},
+		{"--uts " + string(h.UTSMode), h.UTSMode != ""},
+		{"--userns " + string(h.UsernsMode), h.UsernsMode != "" && !h.UsernsMode.IsHost()},
+		{"--volumes-from", len(h.VolumesFrom) > 0},
+		{"--device", len(h.Devices)+len(h.DeviceRequests)+len(h.DeviceCgroupRules) > 0},
+		{"--cgroup-parent", h.CgroupParent != ""},
+		{"--runtime " + h.Runtime, h.Runtime != "" && h.Runtime != "runc"},
+	}
+	for _, u := range unsupported {
+		if u.given {
+			return linkspan.Errorf(linkspan.ErrNotImplemented, "%s is not supported by this runtime", u.option)
+		}
+	}
+	return nil
+}
+
+func warningsFor(h *container.HostConfig) []string {
+	var warnings []string
+	if !h.RestartPolicy.IsNone() {
+		warnings = append(warnings, "the restart policy is recorded but not acted on")
+	}
+	if h.Init != nil && *h.Init {
+		warnings = append(warnings, "--init is recorded but not acted on: the command itself is PID 1")
+	}
+	return warnings
+}
+
+// checkUpper refuses a data root that cannot hold what containers write.
+func checkUpper(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("looking at data root %s: %w", dir, err)
+	}
+	if st.Type == unix.OVERLAYFS_SUPER_MAGIC || st.Type == unix.NFS_SUPER_MAGIC {
+		return linkspan.Errorf(linkspan.ErrUnsupported, "data root %s is on overlayfs or NFS, which cannot be the upper layer of an overlay; put --data-root on ext4, xfs or tmpfs", dir)
+	}
+	return nil
+}

@@ -1,0 +1,290 @@
+package launch
+
+import (
+	"errors"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// startError is a refusal with the exit code that Docker gives for it.
+type startError struct {
+	code int
+	text string
+}
+
+func (e *startError) Error() string { return e.text }
+
+// doing says what was being done when the kernel refused.
+func doing(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &startError{code: 128, text: what + ": " + err.Error()}
+}
+
+const (
+	noExec = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	oPath  = unix.O_PATH | unix.O_CLOEXEC
+)
+
+// source is a mount taken from the host before the host disappears from view.
+type source struct {
+	fd    int
+	mount Mount
+	dir   bool
+}
+
+// enterRoot makes the overlay, takes what is wanted of the host's files as
+// detached mounts and makes the overlay the root of this thread. Targets are
+// only resolved after that, so no symbolic link of the container's files can
+// lead a mount out of it.
+func enterRoot(s *Spec) ([]source, error) {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return nil, doing("making mounts private", err)
+	}
+	sources, err := takeSources(s.Mounts)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := takeSources(cgroupMounts(s))
+	if err != nil {
+		return nil, err
+	}
+	if err := mountOverlay(s); err != nil {
+		return nil, err
+	}
+	if err := unix.Chdir(s.Dir); err != nil {
+		return nil, doing("entering "+s.Dir, err)
+	}
+	// Both halves stacked on one directory: no place for the old root is needed
+	// in the new one (pivot_root(2), NOTES).
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return nil, doing("pivot_root", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return nil, doing("leaving the host's root", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return nil, doing("entering the new root", err)
+	}
+	return append(groups, sources...), nil
+}
+
+func mountOverlay(s *Spec) error {
+	lower := make([]string, len(s.Lower))
+	for i, dir := range s.Lower {
+		lower[i] = escapeOverlay(dir)
+	}
+	data := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + escapeOverlay(s.Upper) + ",workdir=" + escapeOverlay(s.Work)
+	err := unix.Mount("overlay", s.Dir, "overlay", 0, data)
+	if errors.Is(err, unix.EINVAL) {
+		return doing("mounting overlay over "+strings.Join(s.Lower, ":")+
+			" (can the file system of "+s.Upper+" be an upper layer? overlayfs and NFS cannot; put --data-root on ext4, xfs or tmpfs)", err)
+	}
+	return doing("mounting overlay over "+strings.Join(s.Lower, ":"), err)
+}
+
+// escapeOverlay protects the characters that separate layers and options.
+func escapeOverlay(dir string) string {
+	var b strings.Builder
+	for i := range len(dir) {
+		if strings.IndexByte(`\:,`, dir[i]) >= 0 {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(dir[i])
+	}
+	return b.String()
+}
+
+func takeSources(mounts []Mount) ([]source, error) {
+	var taken []source
+	for _, m := range mounts {
+		if m.Type != "bind" {
+			taken = append(taken, source{fd: -1, mount: m, dir: true})
+			continue
+		}
+		flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+		if m.Flags&unix.MS_REC != 0 {
+			flags |= unix.AT_RECURSIVE
+		}
+		fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+		if err != nil {
+			return nil, doing("taking "+m.Source+" for "+m.Target, err)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return nil, doing("looking at "+m.Source, err)
+		}
+		taken = append(taken, source{fd: fd, mount: m, dir: st.Mode&unix.S_IFMT == unix.S_IFDIR})
+	}
+	return taken, nil
+}
+
+// cgroupMounts shows the container its own cgroups only, read-only, where
+// programs look for them. A bind of the container's directory looks from within
+// its cgroup namespace exactly like a fresh mount of the hierarchy, and does
+// not depend on which controllers were mounted together.
+func cgroupMounts(s *Spec) []Mount {
+	const base = "/sys/fs/cgroup"
+	flags := noExec | unix.MS_RDONLY
+	if s.Privileged {
+		flags = noExec
+	}
+	if len(s.Cgroups) == 0 {
+		return nil
+	}
+	if len(s.Cgroups) == 1 && s.Cgroups[0].Name == "" {
+		return []Mount{{Source: s.Cgroups[0].Path, Target: base, Type: "bind", Flags: flags}}
+	}
+	mounts := []Mount{{Target: base, Type: "tmpfs", Flags: noExec, Data: "mode=755"}}
+	for _, g := range s.Cgroups {
+		mounts = append(mounts, Mount{Source: g.Path, Target: base + "/" + g.Name, Type: "bind", Flags: flags})
+	}
+	return append(mounts, Mount{Target: base, Flags: unix.MS_REMOUNT | unix.MS_BIND | noExec | unix.MS_RDONLY})
+}
+
+// furnish mounts everything but /proc into the new root.
+func furnish(s *Spec, sources []source) error {
+	sysFlags := noExec | unix.MS_RDONLY
+	if s.Privileged {
+		sysFlags = noExec
+	}
+	const dev = unix.MS_NOSUID | unix.MS_STRICTATIME
+	base := []Mount{
+		{Target: "/dev", Type: "tmpfs", Flags: dev, Data: "mode=755,size=65536k"},
+		{Target: "/dev/pts", Type: "devpts", Flags: unix.MS_NOSUID | unix.MS_NOEXEC, Data: "newinstance,ptmxmode=0666,mode=0620,gid=5"},
+		{Target: "/dev/shm", Type: "tmpfs", Flags: noExec, Data: "mode=1777,size=" + itoa(s.ShmSize)},
+		{Target: "/dev/mqueue", Type: "mqueue", Flags: noExec},
+		{Target: "/sys", Type: "sysfs", Flags: sysFlags},
+	}
+	for _, m := range base {
+		if err := place(source{fd: -1, mount: m, dir: true}); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll("/proc", 0o755); err != nil {
+		return doing("making /proc", err)
+	}
+	if err := makeDevices(); err != nil {
+		return err
+	}
+	for _, src := range sources {
+		if err := place(src); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place mounts one thing, making its target where it is missing.
+func place(src source) error {
+	m := src.mount
+	if m.Type == "" { // a change of flags
+		return doing("remounting "+m.Target, unix.Mount("", m.Target, "", uintptr(m.Flags), ""))
+	}
+	if err := makeTarget(m.Target, src.dir); err != nil {
+		return doing("making mount point "+m.Target, err)
+	}
+	if src.fd < 0 {
+		return doing("mounting "+m.Type+" on "+m.Target, unix.Mount(m.Type, m.Target, m.Type, uintptr(m.Flags), m.Data))
+	}
+	defer unix.Close(src.fd)
+	if err := unix.MoveMount(src.fd, "", unix.AT_FDCWD, m.Target, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS); err != nil {
+		return doing("mounting "+m.Source+" on "+m.Target, err)
+	}
+	change := m.Flags &^ (unix.MS_REC | unix.MS_BIND)
+	if change == 0 {
+		return nil
+	}
+	return doing("remounting "+m.Target, unix.Mount("", m.Target, "", uintptr(change|unix.MS_BIND|unix.MS_REMOUNT), ""))
+}
+
+func makeTarget(target string, dir bool) error {
+	var st unix.Stat_t
+	if unix.Stat(target, &st) == nil {
+		return nil
+	}
+	if dir {
+		return os.MkdirAll(target, 0o755)
+	}
+	if err := os.MkdirAll(path.Dir(target), 0o755); err != nil {
+		return err
+	}
+	// A dangling link (/etc/resolv.conf into /run, often) is followed within
+	// this root; the kernel makes the file that it names.
+	fd, err := unix.Open(target, unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
+	if errors.Is(err, unix.ENOENT) {
+		if link, lerr := os.Readlink(target); lerr == nil {
+			if !path.IsAbs(link) {
+				link = path.Join(path.Dir(target), link)
+			}
+			if err = os.MkdirAll(path.Dir(link), 0o755); err == nil {
+				fd, err = unix.Open(target, unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
+// makeDevices fills /dev as Docker does: only nodes that lead nowhere.
+func makeDevices() error {
+	nodes := []struct {
+		name         string
+		major, minor uint32
+	}{
+		{"null", 1, 3},
+		{"zero", 1, 5},
+		{"full", 1, 7},
+		{"random", 1, 8},
+		{"urandom", 1, 9},
+		{"tty", 5, 0},
+	}
+	old := unix.Umask(0)
+	defer unix.Umask(old)
+	for _, n := range nodes {
+		if err := unix.Mknod("/dev/"+n.name, unix.S_IFCHR|0o666, int(unix.Mkdev(n.major, n.minor))); err != nil {
+			return doing("making /dev/"+n.name, err)
+		}
+	}
+	links := [][2]string{
+		{"/proc/self/fd", "/dev/fd"},
+		{"/proc/self/fd/0", "/dev/stdin"},
+		{"/proc/self/fd/1", "/dev/stdout"},
+		{"/proc/self/fd/2", "/dev/stderr"},
+		{"/proc/kcore", "/dev/core"},
+		{"pts/ptmx", "/dev/ptmx"},
+	}
+	for _, l := range links {
+		if err := unix.Symlink(l[0], l[1]); err != nil {
+			return doing("linking "+l[1], err)
+		}
+	}
+	return nil
+}
+
+func itoa[T ~int | ~int64 | ~uint64](n T) string {
+	if n == 0 {
+		return "0"
+	}
+	var buf [20]byte
+	i := len(buf)
+	neg := n < 0
+	if neg {
+		n = -n
+	}
+	for ; n > 0; n /= 10 {
+		i--
+		buf[i] = byte('0' + n%10)
+	}
+	if neg {
+		i--
+		buf[i] = '-'
+	}
+	return string(buf[i:])
+}

@@ -1,0 +1,180 @@
+package launch
+
+// Spec is everything that the shim needs to know of one container. The daemon
+// computes it; the shim decides nothing.
+type Spec struct {
+	ID     string
+	Dir    string // of this container in the exec-root: the exit status is kept here
+	Log    string // file for the output, in lines of Docker's json-file format; "" keeps none
+	Netns  string // path of the network namespace; "" stays in the daemon's
+	Lower  []string
+	Upper  string // overlayfs: what the container writes
+	Work   string // overlayfs: must be on the file system of Upper
+	Host   string // host name
+	Domain string // NIS domain name
+
+	ReadonlyRoot  bool
+	Privileged    bool
+	HostCgroupns  bool
+	Mounts        []Mount
+	Cgroups       []Cgroup
+	ShmSize       int64 // bytes
+	Sysctls       []string
+	MaskedPaths   []string
+	ReadonlyPaths []string
+	Process       Process
+
+	Attached []Attach // one for each leading descriptor received; the others are kept
+}
+
+// Mount is a bind mount of a path of the host, or a new file system.
+type Mount struct {
+	Source string // host path when Type is "bind"
+	Target string // inside the container; made if missing
+	Type   string // "bind" or a file system type
+	Flags  int    // MS_*
+	Data   string
+}
+
+// Cgroup is the container's directory in one hierarchy.
+type Cgroup struct {
+	Path    string // host path of the directory
+	Name    string // directory below /sys/fs/cgroup; "" for a machine with v2 only
+	Unified bool
+}
+
+// Process is what runs: as the container's PID 1, or beside it.
+type Process struct {
+	Args      []string
+	Env       []string
+	Dir       string // made if missing; "" is /
+	User      string // name|uid[:group|gid] by the container's own files; "" is root
+	Groups    []string
+	Tty       bool
+	Stdin     bool // false: /dev/null
+	StdinOnce bool // the first client's end of input is the process's
+	Rows      int
+	Cols      int
+
+	Caps       uint64 // permitted, effective and bounding set, as a mask
+	Seccomp    []byte // struct sock_filter[]; empty for none
+	NoNewPrivs bool
+	Rlimits    []Rlimit
+	OOMAdj     int
+	Umask      int
+}
+
+// Rlimit is one argument of prlimit(2).
+type Rlimit struct {
+	Resource   int
+	Soft, Hard uint64
+}
+
+// Exec asks for a further process in a running container.
+type Exec struct {
+	ID       string // names the session, for Attach, resize and signals
+	Process  Process
+	Attached []Attach // one for each descriptor received
+}
+
+// Attach asks for the streams of a session. A session with a terminal sends
+// raw bytes; another sends Docker's frames: a byte of 1 or 2 for stdout or
+// stderr, three of zero, four of length.
+type Attach struct {
+	Session               string // "" is the container's own process
+	Stdin, Stdout, Stderr bool
+}
+
+// Control is a resize (A rows, B columns) or a signal (A its number).
+type Control struct {
+	Session string
+	A, B    int
+}
+
+// Ack confirms. Offset is the length of the log at the moment an attach took
+// effect: what is before it was not and will not be sent.
+type Ack struct{ Offset int64 }
+
+// Status tells how a start or a process ended.
+type Status struct {
+	Pid  int    // in the PID namespace of the shim
+	Code int    // exit code: 0…255, 128+signal; 125…128 with a Text
+	Text string // why the start failed
+	At   int64  // nanoseconds since 1970 of the start, or of the exit
+}
+
+func (s *Spec) fields(c *coder) {
+	for _, v := range []*string{&s.ID, &s.Dir, &s.Log, &s.Netns, &s.Upper, &s.Work, &s.Host, &s.Domain} {
+		c.str(v)
+	}
+	for _, v := range []*[]string{&s.Lower, &s.Sysctls, &s.MaskedPaths, &s.ReadonlyPaths} {
+		c.strs(v)
+	}
+	for _, v := range []*bool{&s.ReadonlyRoot, &s.Privileged, &s.HostCgroupns} {
+		c.flag(v)
+	}
+	integer(c, &s.ShmSize)
+	records(c, &s.Mounts, func(m *Mount) {
+		c.str(&m.Source)
+		c.str(&m.Target)
+		c.str(&m.Type)
+		integer(c, &m.Flags)
+		c.str(&m.Data)
+	})
+	records(c, &s.Cgroups, func(g *Cgroup) {
+		c.str(&g.Path)
+		c.str(&g.Name)
+		c.flag(&g.Unified)
+	})
+	s.Process.fields(c)
+	records(c, &s.Attached, func(a *Attach) { a.fields(c) })
+}
+
+func (p *Process) fields(c *coder) {
+	for _, v := range []*[]string{&p.Args, &p.Env, &p.Groups} {
+		c.strs(v)
+	}
+	c.str(&p.Dir)
+	c.str(&p.User)
+	for _, v := range []*bool{&p.Tty, &p.Stdin, &p.StdinOnce, &p.NoNewPrivs} {
+		c.flag(v)
+	}
+	for _, v := range []*int{&p.Rows, &p.Cols, &p.OOMAdj, &p.Umask} {
+		integer(c, v)
+	}
+	integer(c, &p.Caps)
+	c.bytes(&p.Seccomp)
+	records(c, &p.Rlimits, func(l *Rlimit) {
+		integer(c, &l.Resource)
+		integer(c, &l.Soft)
+		integer(c, &l.Hard)
+	})
+}
+
+func (e *Exec) fields(c *coder) {
+	c.str(&e.ID)
+	e.Process.fields(c)
+	records(c, &e.Attached, func(a *Attach) { a.fields(c) })
+}
+
+func (a *Attach) fields(c *coder) {
+	c.str(&a.Session)
+	c.flag(&a.Stdin)
+	c.flag(&a.Stdout)
+	c.flag(&a.Stderr)
+}
+
+func (m *Control) fields(c *coder) {
+	c.str(&m.Session)
+	integer(c, &m.A)
+	integer(c, &m.B)
+}
+
+func (m *Ack) fields(c *coder) { integer(c, &m.Offset) }
+
+func (s *Status) fields(c *coder) {
+	integer(c, &s.Pid)
+	integer(c, &s.Code)
+	c.str(&s.Text)
+	integer(c, &s.At)
+}

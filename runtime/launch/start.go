@@ -1,0 +1,218 @@
+package launch
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// onThread runs f on a thread that is thrown away afterwards: whatever f does
+// to its thread (namespaces, root, cgroup) ends with it. The process's first
+// thread cannot end, so it is held back while another one does the work.
+func onThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			done <- onThread(f)
+			runtime.UnlockOSThread()
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// startContainer walks the calling thread into new namespaces and a new root,
+// and starts the container's first process there.
+func startContainer(s *Spec, io *stdio) (int, error) {
+	group, err := joinCgroups(s.Cgroups)
+	if err != nil {
+		return 0, err
+	}
+	if group >= 0 {
+		defer unix.Close(group)
+	}
+	if err := enterNamespaces(s); err != nil {
+		return 0, err
+	}
+	sources, err := enterRoot(s)
+	if err != nil {
+		return 0, err
+	}
+	if err := furnish(s, sources); err != nil {
+		return 0, err
+	}
+	id, program, err := prepare(&s.Process)
+	if err != nil {
+		return 0, err
+	}
+	if err := io.open(&s.Process, id); err != nil {
+		return 0, err
+	}
+	if err := bindConsole(io); err != nil {
+		return 0, err
+	}
+	if s.ReadonlyRoot {
+		if err := unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+			return 0, doing("making the root read-only", err)
+		}
+	}
+	c := &child{}
+	c.stdio(io)
+	if !s.HostCgroupns {
+		c.call("unsharing the cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
+	}
+	c.proc(s)
+	c.become(&s.Process, id, program)
+	return c.start(unix.CLONE_NEWPID, group)
+}
+
+// startExec walks the calling thread into the container of pid.
+func startExec(s *Spec, p *Process, pid int, io *stdio) (int, error) {
+	group, err := joinCgroups(s.Cgroups)
+	if err != nil {
+		return 0, err
+	}
+	if group >= 0 {
+		defer unix.Close(group)
+	}
+	target, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return 0, doing("finding the container's process", err)
+	}
+	defer unix.Close(target)
+	// A thread that shares its root and directory with others cannot change
+	// the mount namespace.
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return 0, doing("unsharing the root", err)
+	}
+	spaces := unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWPID
+	if !s.HostCgroupns {
+		spaces |= unix.CLONE_NEWCGROUP
+	}
+	if err := unix.Setns(target, spaces); err != nil {
+		return 0, doing("entering the container's namespaces", err)
+	}
+	id, program, err := prepare(p)
+	if err != nil {
+		return 0, err
+	}
+	if err := io.open(p, id); err != nil {
+		return 0, err
+	}
+	c := &child{}
+	c.stdio(io)
+	c.become(p, id, program)
+	return c.start(0, group)
+}
+
+// joinCgroups puts the calling thread into the container's directory of each
+// v1 hierarchy, where threads count one by one and children are born beside
+// them. A v2 hierarchy moves whole processes only; its directory is returned
+// for clone3, or -1.
+func joinCgroups(groups []Cgroup) (int, error) {
+	unified := -1
+	for _, g := range groups {
+		if g.Unified {
+			fd, err := unix.Open(g.Path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return -1, doing("opening "+g.Path, err)
+			}
+			unified = fd
+			continue
+		}
+		if err := writeFile(g.Path+"/tasks", "0"); err != nil {
+			return unified, doing("joining "+g.Path, err)
+		}
+	}
+	return unified, nil
+}
+
+func enterNamespaces(s *Spec) error {
+	if s.Netns != "" {
+		fd, err := unix.Open(s.Netns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return doing("opening network namespace "+s.Netns, err)
+		}
+		err = unix.Setns(fd, unix.CLONE_NEWNET)
+		unix.Close(fd)
+		if err != nil {
+			return doing("entering network namespace "+s.Netns, err)
+		}
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC); err != nil {
+		return doing("unsharing namespaces", err)
+	}
+	if err := unix.Sethostname([]byte(s.Host)); err != nil {
+		return doing("setting the host name", err)
+	}
+	if s.Domain != "" {
+		if err := unix.Setdomainname([]byte(s.Domain)); err != nil {
+			return doing("setting the domain name", err)
+		}
+	}
+	for _, kv := range s.Sysctls {
+		key, value, _ := strings.Cut(kv, "=")
+		// The host's /proc will do: net and ipc entries follow the thread.
+		if err := writeFile("/proc/sys/"+strings.ReplaceAll(key, ".", "/"), value); err != nil {
+			return doing("setting sysctl "+kv, err)
+		}
+	}
+	return nil
+}
+
+// prepare finds in the new root what exec will need.
+func prepare(p *Process) (identity, string, error) {
+	id, err := lookUp(p.User, p.Groups)
+	if err != nil {
+		return id, "", err
+	}
+	dir := p.Dir
+	if dir == "" {
+		dir = "/"
+	}
+	err = unix.Chdir(dir)
+	if errors.Is(err, unix.ENOENT) {
+		if err = os.MkdirAll(dir, 0o755); err == nil {
+			err = unix.Chdir(dir)
+		}
+	}
+	if err != nil {
+		return id, "", execError("entering working directory "+dir, err)
+	}
+	if variable(p.Env, "HOME") == "" {
+		p.Env = append(p.Env, "HOME="+id.home)
+	}
+	if len(p.Args) == 0 {
+		return id, "", &startError{code: 127, text: "no command specified"}
+	}
+	program, err := findProgram(p.Args[0], p.Env)
+	return id, program, err
+}
+
+// bindConsole gives the container's terminal the name that programs look for.
+func bindConsole(io *stdio) error {
+	if !io.tty {
+		return nil
+	}
+	fd, err := unix.Open("/dev/console", unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o620)
+	if err != nil {
+		return doing("making /dev/console", err)
+	}
+	unix.Close(fd)
+	return doing("mounting /dev/console", unix.Mount(io.slaveName, "/dev/console", "", unix.MS_BIND, ""))
+}
+
+func writeFile(name, text string) error {
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Write(fd, []byte(text))
+	unix.Close(fd)
+	return err
+}

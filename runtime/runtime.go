@@ -1,0 +1,228 @@
+package runtime
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/runtime/cgroup"
+)
+
+// Options wires a Runtime. All but Shim are required.
+type Options struct {
+	DataRoot string // absolute; durable
+	ExecRoot string // absolute; tmpfs where possible
+	Networks Networks
+	Events   func(Event)          // called in order for one container, never with a lock held
+	Logf     func(string, ...any) // for the operator
+	Shim     string               // path of the shim's binary; "" is the embedded one
+}
+
+// Event is something that happened to a container, under Docker's name for it
+// (Engine API, /events).
+type Event struct {
+	Action     string // create, start, die, kill, stop, destroy, attach, exec_start: CMD, …
+	ID         linkspan.ID
+	Attributes map[string]string // labels, image, name, and the action's own
+	Time       time.Time
+}
+
+// Runtime looks after the containers of one data root. Its methods may be
+// called concurrently.
+type Runtime struct {
+	options Options
+	shim    *os.File // sealed copy of the shim's binary in memory
+	cgroups *cgroup.Tree
+	caps    uint64 // what the daemon has to give
+	filters filters
+	bootID  string
+
+	mu      sync.Mutex // guards the two maps and closed; held for moments only
+	entries map[linkspan.ID]*entry
+	names   map[string]linkspan.ID
+	execs   map[string]*session
+	closed  bool
+
+	monitors sync.WaitGroup // goroutines that belong to no caller
+}
+
+// entry is a container in memory.
+type entry struct {
+	verb sync.Mutex // one verb at a time
+
+	mu      sync.Mutex // guards what follows; held for moments only
+	c       Container
+	exits   int           // how many runs have ended
+	removed bool          // gone for good
+	changed chan struct{} // closed and replaced at each change
+	pending []pending     // attached before the start
+}
+
+// New opens the roots. Containers of an earlier daemon appear after Recover.
+func New(o Options) (*Runtime, error) {
+	for _, dir := range []string{o.DataRoot, o.ExecRoot} {
+		if !filepath.IsAbs(dir) {
+			return nil, linkspan.Errorf(linkspan.ErrInvalid, "root %q is not an absolute path", dir)
+		}
+		if err := os.MkdirAll(filepath.Join(dir, "containers"), 0o711); err != nil {
+			return nil, fmt.Errorf("making root: %w", err)
+		}
+	}
+	if err := checkUpper(o.DataRoot); err != nil {
+		return nil, err
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("reading boot id: %w", err)
+	}
+	r := &Runtime{
+		options: o, bootID: strings.TrimSpace(string(boot)),
+		entries: map[linkspan.ID]*entry{}, names: map[string]linkspan.ID{}, execs: map[string]*session{},
+	}
+	if r.caps, err = ownCapabilities(); err != nil {
+		return nil, err
+	}
+	if r.cgroups, err = cgroup.Open(); err != nil {
+		return nil, err
+	}
+	if r.shim, err = openShim(o.Shim); err != nil {
+		return nil, err
+	}
+	if err := r.forgetOldBoot(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// forgetOldBoot empties an exec root that is not on tmpfs, after a reboot.
+func (r *Runtime) forgetOldBoot() error {
+	name := filepath.Join(r.options.ExecRoot, "boot-id")
+	if text, err := os.ReadFile(name); err == nil && string(text) == r.bootID {
+		return nil
+	}
+	dir := filepath.Join(r.options.ExecRoot, "containers")
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("emptying the exec root of an earlier boot: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o711); err != nil {
+		return fmt.Errorf("emptying the exec root of an earlier boot: %w", err)
+	}
+	if err := os.WriteFile(name, []byte(r.bootID), 0o600); err != nil {
+		return fmt.Errorf("noting the boot id: %w", err)
+	}
+	return nil
+}
+
+// Close lets go of the containers without stopping any.
+func (r *Runtime) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	return r.shim.Close()
+}
+
+// List returns all containers, newest first.
+func (r *Runtime) List() []Container {
+	r.mu.Lock()
+	entries := slices.Collect(maps.Values(r.entries))
+	r.mu.Unlock()
+	list := make([]Container, 0, len(entries))
+	for _, e := range entries {
+		list = append(list, e.get())
+	}
+	slices.SortFunc(list, func(a, b Container) int {
+		return cmp.Or(b.Created.Compare(a.Created), strings.Compare(string(a.ID), string(b.ID)))
+	})
+	return list
+}
+
+// Get returns the container that ref names: a full ID, else a name, else an
+// unambiguous beginning of an ID.
+func (r *Runtime) Get(ref string) (Container, error) {
+	e, err := r.find(ref)
+	if err != nil {
+		return Container{}, err
+	}
+	return e.get(), nil
+}
+
+func (r *Runtime) find(ref string) (*entry, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e, ok := r.entries[linkspan.ID(ref)]; ok {
+		return e, nil
+	}
+	if id, ok := r.names[strings.TrimPrefix(ref, "/")]; ok && r.entries[id] != nil {
+		return r.entries[id], nil
+	}
+	var found *entry
+	for id, e := range r.entries {
+		if ref == "" || !strings.HasPrefix(string(id), ref) {
+			continue
+		}
+		if found != nil {
+			return nil, linkspan.Errorf(linkspan.ErrInvalid, "multiple IDs found with provided prefix: %s", ref)
+		}
+		found = e
+	}
+	if found == nil {
+		return nil, linkspan.Errorf(linkspan.ErrNotFound, "No such container: %s", ref)
+	}
+	return found, nil
+}
+
+func (e *entry) get() Container {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.c
+}
+
+// update changes the container and wakes whoever waits for a change.
+func (e *entry) update(f func(*Container)) Container {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f(&e.c)
+	e.wake()
+	return e.c
+}
+
+// wake must be called with mu held.
+func (e *entry) wake() {
+	close(e.changed)
+	e.changed = make(chan struct{})
+}
+
+func (r *Runtime) event(c Container, action string, extra ...string) {
+	attributes := map[string]string{}
+	maps.Copy(attributes, c.Config.Labels)
+	attributes["name"] = c.Name
+	attributes["image"] = c.Config.Image
+	for i := 0; i+1 < len(extra); i += 2 {
+		attributes[extra[i]] = extra[i+1]
+	}
+	r.options.Events(Event{Action: action, ID: c.ID, Attributes: attributes, Time: time.Now()})
+}
+
+// errNotRunning is Docker's wording, which clients look for.
+func errNotRunning(c Container) error {
+	return linkspan.Errorf(linkspan.ErrConflict, "container %s is not running", c.ID)
+}
+
+// undoing gives a step that must happen the time for it, whoever gave up.
+func undoing(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+}
+
+func isStatus(c Container, statuses ...container.ContainerState) bool {
+	return slices.Contains(statuses, c.State.Status)
+}

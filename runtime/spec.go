@@ -1,0 +1,300 @@
+package runtime
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"golang.org/x/sys/unix"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/runtime/cgroup"
+	"github.com/linkspan/linkspan/runtime/launch"
+)
+
+const (
+	defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	defaultShm  = 64 << 20
+	noExec      = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+)
+
+// The paths that Docker hides or protects, from oci/defaults.go in its
+// documentation of HostConfig.MaskedPaths and ReadonlyPaths.
+var (
+	maskedPaths = [...]string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
+		"/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+	}
+	readonlyPaths = [...]string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
+// spec translates a container for the shim. It reads the record only.
+func (r *Runtime) spec(c Container, a Attachment, groups []cgroup.Dir) (*launch.Spec, error) {
+	h := c.HostConfig
+	process, err := r.process(c, h.Privileged)
+	if err != nil {
+		return nil, err
+	}
+	s := &launch.Spec{
+		ID: string(c.ID), Dir: r.execDir(c.ID), Log: r.logFile(c.ID), Netns: a.Netns, Lower: c.layers(),
+		Upper: filepath.Join(r.dataDir(c.ID), "upper"), Work: filepath.Join(r.dataDir(c.ID), "work"),
+		Host: hostname(c), Domain: c.Config.Domainname, ReadonlyRoot: h.ReadonlyRootfs, Privileged: h.Privileged,
+		HostCgroupns: h.CgroupnsMode.IsHost(), ShmSize: h.ShmSize, Process: process,
+		MaskedPaths: h.MaskedPaths, ReadonlyPaths: h.ReadonlyPaths,
+	}
+	if s.ShmSize == 0 {
+		s.ShmSize = defaultShm
+	}
+	if security, err := parseSecurity(h.SecurityOpt); err != nil {
+		return nil, err
+	} else if !security.openPaths {
+		// nil asks for the default, an empty list for none.
+		if h.MaskedPaths == nil {
+			s.MaskedPaths = maskedPaths[:]
+		}
+		if h.ReadonlyPaths == nil {
+			s.ReadonlyPaths = readonlyPaths[:]
+		}
+	}
+	for _, g := range groups {
+		s.Cgroups = append(s.Cgroups, launch.Cgroup{Path: g.Path, Name: g.Name, Unified: g.Unified})
+	}
+	if s.Sysctls, err = sysctls(h); err != nil {
+		return nil, err
+	}
+	if s.Mounts, err = mounts(c, a); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// process is the container's own process.
+func (r *Runtime) process(c Container, privileged bool) (launch.Process, error) {
+	h, cfg := c.HostConfig, c.Config
+	security, err := parseSecurity(h.SecurityOpt)
+	if err != nil {
+		return launch.Process{}, err
+	}
+	caps, err := r.capabilities(h, privileged)
+	if err != nil {
+		return launch.Process{}, err
+	}
+	filter, err := r.filters.forProcess(security, caps, privileged)
+	if err != nil {
+		return launch.Process{}, err
+	}
+	if cfg.WorkingDir != "" && !filepath.IsAbs(cfg.WorkingDir) {
+		return launch.Process{}, linkspan.Errorf(linkspan.ErrInvalid, "the working directory '%s' is invalid, it needs to be an absolute path", cfg.WorkingDir)
+	}
+	if cfg.StopSignal != "" {
+		if _, err := signalByName(cfg.StopSignal); err != nil {
+			return launch.Process{}, err
+		}
+	}
+	limits, err := rlimits(h)
+	if err != nil {
+		return launch.Process{}, err
+	}
+	p := launch.Process{
+		Args: slices.Concat(cfg.Entrypoint, cfg.Cmd), Env: environment(c), Dir: cfg.WorkingDir, User: cfg.User, Groups: h.GroupAdd,
+		Tty: cfg.Tty, Stdin: cfg.OpenStdin || cfg.Tty, StdinOnce: cfg.StdinOnce, Rows: int(h.ConsoleSize[0]), Cols: int(h.ConsoleSize[1]),
+		Caps: caps, Seccomp: filter, NoNewPrivs: security.noNewPrivs, Rlimits: limits, OOMAdj: h.OomScoreAdj, Umask: 0o022,
+	}
+	if h.Umask != nil {
+		p.Umask = int(*h.Umask)
+	}
+	for _, s := range slices.Concat(p.Args, p.Env, []string{p.Dir, p.User}) {
+		if strings.ContainsRune(s, 0) {
+			return launch.Process{}, linkspan.Errorf(linkspan.ErrInvalid, "invalid argument %q: it contains a zero byte", s)
+		}
+	}
+	return p, nil
+}
+
+func hostname(c Container) string {
+	if c.Config.Hostname != "" {
+		return c.Config.Hostname
+	}
+	if c.HostConfig.NetworkMode.IsHost() {
+		if name, err := os.Hostname(); err == nil {
+			return name
+		}
+	}
+	return c.ID.Short()
+}
+
+// environment is Docker's: its defaults first, each replaced by what the user
+// gave. A name without a value takes the variable away.
+func environment(c Container) []string {
+	env := []string{defaultPath, "HOSTNAME=" + hostname(c)}
+	if c.Config.Tty {
+		env = append(env, "TERM=xterm")
+	}
+	return override(env, c.Config.Env)
+}
+
+func override(env, with []string) []string {
+	env = slices.Clone(env)
+	for _, kv := range with {
+		key, _, given := strings.Cut(kv, "=")
+		i := slices.IndexFunc(env, func(old string) bool {
+			k, _, _ := strings.Cut(old, "=")
+			return k == key
+		})
+		switch {
+		case i >= 0 && given:
+			env[i] = kv
+		case i >= 0:
+			env = slices.Delete(env, i, i+1)
+		case given:
+			env = append(env, kv)
+		}
+	}
+	return env
+}
+
+// sysctls are those that belong to a namespace of the container; others would
+// change the host.
+func sysctls(h *container.HostConfig) ([]string, error) {
+	private := !h.NetworkMode.IsHost() && !h.NetworkMode.IsContainer()
+	values := map[string]string{}
+	if private {
+		values["net.ipv4.ip_unprivileged_port_start"] = "0"
+		values["net.ipv4.ping_group_range"] = "0 2147483647"
+	}
+	for key, value := range h.Sysctls {
+		own := strings.HasPrefix(key, "fs.mqueue.") || strings.HasPrefix(key, "net.") && private ||
+			slices.Contains([]string{"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"}, key)
+		if !own || strings.Contains(key, "/") || strings.Contains(key, "..") {
+			return nil, linkspan.Errorf(linkspan.ErrInvalid, "sysctl %q is not in a namespace of the container, so it would change the host", key)
+		}
+		values[key] = value
+	}
+	list := make([]string, 0, len(values))
+	for key, value := range values {
+		list = append(list, key+"="+value)
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+var resources = map[string]int{
+	"as": unix.RLIMIT_AS, "core": unix.RLIMIT_CORE, "cpu": unix.RLIMIT_CPU, "data": unix.RLIMIT_DATA, "fsize": unix.RLIMIT_FSIZE,
+	"locks": unix.RLIMIT_LOCKS, "memlock": unix.RLIMIT_MEMLOCK, "msgqueue": unix.RLIMIT_MSGQUEUE, "nice": unix.RLIMIT_NICE, "nofile": unix.RLIMIT_NOFILE,
+	"nproc": unix.RLIMIT_NPROC, "rss": unix.RLIMIT_RSS, "rtprio": unix.RLIMIT_RTPRIO, "rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
+}
+
+// rlimits begins with the usual number of descriptors, as the Go runtime has
+// raised the daemon's and the shim's own to the most there may be.
+func rlimits(h *container.HostConfig) ([]launch.Rlimit, error) {
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil {
+		return nil, err
+	}
+	list := []launch.Rlimit{{Resource: unix.RLIMIT_NOFILE, Soft: min(1024, own.Max), Hard: own.Max}}
+	for _, u := range h.Ulimits {
+		resource, ok := resources[u.Name]
+		if !ok || u.Soft > u.Hard && u.Hard >= 0 {
+			return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid ulimit %s=%d:%d", u.Name, u.Soft, u.Hard)
+		}
+		list = append(list, launch.Rlimit{Resource: resource, Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
+	}
+	return list, nil
+}
+
+// mounts are the user's, and our files in /etc unless the user has put
+// something there.
+func mounts(c Container, a Attachment) ([]launch.Mount, error) {
+	var list []launch.Mount
+	for _, bind := range c.HostConfig.Binds {
+		m, err := parseBind(bind)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+	}
+	for _, m := range c.HostConfig.Mounts {
+		flags := 0
+		if m.ReadOnly {
+			flags = unix.MS_RDONLY
+		}
+		switch {
+		case !filepath.IsAbs(m.Target):
+			return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid mount target %q: it must be an absolute path", m.Target)
+		case m.Type == mount.TypeBind && filepath.IsAbs(m.Source):
+			list = append(list, launch.Mount{Source: m.Source, Target: m.Target, Type: "bind", Flags: flags | unix.MS_REC})
+		case m.Type == mount.TypeTmpfs:
+			list = append(list, launch.Mount{Target: m.Target, Type: "tmpfs", Flags: flags | noExec})
+		default:
+			return nil, linkspan.Errorf(linkspan.ErrNotImplemented, "mount of type %q from %q is not supported by this runtime", m.Type, m.Source)
+		}
+	}
+	for target, options := range c.HostConfig.Tmpfs {
+		list = append(list, launch.Mount{Target: target, Type: "tmpfs", Flags: noExec, Data: options})
+	}
+	for _, own := range [][2]string{{a.Hosts, "/etc/hosts"}, {a.ResolvConf, "/etc/resolv.conf"}, {a.Hostname, "/etc/hostname"}} {
+		taken := slices.ContainsFunc(list, func(m launch.Mount) bool { return filepath.Clean(m.Target) == own[1] })
+		if own[0] != "" && !taken {
+			list = append(list, launch.Mount{Source: own[0], Target: own[1], Type: "bind"})
+		}
+	}
+	// A mount below another must come after it.
+	slices.SortStableFunc(list, func(a, b launch.Mount) int {
+		return strings.Count(filepath.Clean(a.Target), "/") - strings.Count(filepath.Clean(b.Target), "/")
+	})
+	return list, nil
+}
+
+// parseBind reads SOURCE:TARGET[:OPTIONS].
+func parseBind(bind string) (launch.Mount, error) {
+	parts := strings.Split(bind, ":")
+	if len(parts) < 2 || len(parts) > 3 || !filepath.IsAbs(parts[1]) {
+		return launch.Mount{}, linkspan.Errorf(linkspan.ErrInvalid, "invalid volume specification: '%s'", bind)
+	}
+	if !filepath.IsAbs(parts[0]) {
+		return launch.Mount{}, linkspan.Errorf(linkspan.ErrNotImplemented, "named volume %q is not supported by this runtime: give a directory", parts[0])
+	}
+	m := launch.Mount{Source: parts[0], Target: parts[1], Type: "bind", Flags: unix.MS_REC}
+	if len(parts) == 3 {
+		for option := range strings.SplitSeq(parts[2], ",") {
+			if option == "ro" {
+				m.Flags |= unix.MS_RDONLY
+			}
+		}
+	}
+	return m, nil
+}
+
+// limitsOf translates HostConfig's resources, by Docker's rules.
+func limitsOf(h *container.HostConfig) (cgroup.Limits, error) {
+	l := cgroup.Limits{
+		Memory: h.Memory, MemorySwap: h.MemorySwap, Reservation: h.MemoryReservation, CPUShares: h.CPUShares, CPUQuota: h.CPUQuota,
+		CPUPeriod: h.CPUPeriod, CpusetCPUs: h.CpusetCpus, CpusetMems: h.CpusetMems, AllDevices: h.Privileged,
+	}
+	if h.PidsLimit != nil {
+		l.Pids = max(*h.PidsLimit, 0)
+	}
+	switch {
+	case h.Memory != 0 && h.Memory < 6<<20:
+		return l, linkspan.Errorf(linkspan.ErrInvalid, "Minimum memory limit allowed is 6MB")
+	case h.MemorySwap > 0 && h.MemorySwap < h.Memory:
+		return l, linkspan.Errorf(linkspan.ErrInvalid, "Minimum memoryswap limit should be larger than memory limit, see usage")
+	case h.MemorySwap > 0 && h.Memory == 0:
+		return l, linkspan.Errorf(linkspan.ErrInvalid, "You should always set the Memory limit when using Memoryswap limit, see usage")
+	case h.NanoCPUs > 0 && (h.CPUQuota > 0 || h.CPUPeriod > 0):
+		return l, linkspan.Errorf(linkspan.ErrInvalid, "Conflicting options: Nano CPUs and CPU Period cannot both be set")
+	case h.NanoCPUs < 0 || h.Memory < 0 || h.CPUShares < 0:
+		return l, linkspan.Errorf(linkspan.ErrInvalid, "limits cannot be negative")
+	}
+	if h.Memory > 0 && h.MemorySwap == 0 {
+		l.MemorySwap = 2 * h.Memory
+	}
+	if h.NanoCPUs > 0 {
+		l.CPUPeriod = 100_000
+		l.CPUQuota = h.NanoCPUs * l.CPUPeriod / 1_000_000_000
+	}
+	return l, nil
+}

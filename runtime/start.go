@@ -1,0 +1,333 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"golang.org/x/sys/unix"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/runtime/cgroup"
+	"github.com/linkspan/linkspan/runtime/launch"
+)
+
+// run is what belongs to one life of a container.
+type run struct {
+	conn    *launch.Conn // the exit status will come over it
+	process *os.Process  // the shim, if it is our child
+	group   cgroup.Group
+	status  launch.Status // of the start
+}
+
+// Start runs the container. A failed start leaves nothing in the kernel; the
+// container keeps its status and tells by its State why, with the exit code
+// that Docker gives: 127 for a missing command, 126 for one that cannot be
+// executed, 128 for anything else. A running container is ErrNotModified.
+func (r *Runtime) Start(ctx context.Context, ref string) error {
+	e, err := r.find(ref)
+	if err != nil {
+		return err
+	}
+	e.verb.Lock()
+	defer e.verb.Unlock()
+	c := e.get()
+	switch {
+	case e.isRemoved() || isStatus(c, container.StateRemoving, container.StateDead):
+		return linkspan.Errorf(linkspan.ErrConflict, "container is marked for removal and cannot be started")
+	case isStatus(c, container.StatePaused):
+		return linkspan.Errorf(linkspan.ErrConflict, "cannot start a paused container, try unpause instead")
+	case isStatus(c, container.StateRunning):
+		return linkspan.Errorf(linkspan.ErrNotModified, "container %s is already running", c.ID)
+	}
+	// A client that hangs up does not leave half a container.
+	ctx = context.WithoutCancel(ctx)
+	started, err := r.launch(ctx, e, c)
+	if err != nil {
+		return r.startFailed(ctx, e, err)
+	}
+	c = e.update(func(c *Container) {
+		c.State = State{
+			Status: container.StateRunning, Pid: started.status.Pid, StartedAt: time.Unix(0, started.status.At).UTC(), BootID: r.bootID,
+			FinishedAt: c.State.FinishedAt,
+		}
+	})
+	if err := r.saveState(c); err != nil {
+		r.options.Logf("starting container %s: %v", c.ID.Short(), err)
+	}
+	r.event(c, "start")
+	r.monitors.Add(1)
+	go r.monitor(e, started)
+	return nil
+}
+
+// launch does what a start takes. The directory in the exec root is the open
+// intent: Recover undoes, or adopts, whatever it finds with it.
+func (r *Runtime) launch(ctx context.Context, e *entry, c Container) (*run, error) {
+	if _, err := os.Stat(r.execDir(c.ID)); err == nil { // what an earlier end could not undo
+		if err := r.clean(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.Mkdir(r.execDir(c.ID), 0o700); err != nil {
+		return nil, fmt.Errorf("making the container's run directory: %w", err)
+	}
+	started := &run{group: r.cgroups.Group(string(c.ID))}
+	err := r.assemble(ctx, e, c, started)
+	if err == nil {
+		return started, nil
+	}
+	if started.conn != nil {
+		started.conn.Close() // a shim that was not told to launch anything ends
+	}
+	if started.process != nil {
+		started.process.Wait()
+	}
+	return nil, errors.Join(err, r.clean(ctx, c))
+}
+
+func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *run) error {
+	if err := checkLayers(c); err != nil {
+		return err
+	}
+	var err error
+	if started.process, started.conn, err = r.spawn(c); err != nil {
+		return err
+	}
+	attachment, err := r.options.Networks.Attach(ctx, c)
+	if err != nil {
+		return err
+	}
+	limits, err := limitsOf(c.HostConfig)
+	if err != nil {
+		return err
+	}
+	if started.group, err = r.cgroups.Create(string(c.ID), limits); err != nil {
+		return err
+	}
+	for _, dir := range []string{"upper", "work"} {
+		if err := os.Mkdir(filepath.Join(r.dataDir(c.ID), dir), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("making the container's %s directory: %w", dir, err)
+		}
+	}
+	spec, err := r.spec(c, attachment, started.group.Dirs)
+	if err != nil {
+		return err
+	}
+	return r.send(e, spec, attachment.Keep, started)
+}
+
+// startError is a refusal of the shim.
+type startError struct {
+	code int
+	text string
+}
+
+func (s *startError) Error() string { return s.text }
+
+// send launches, with the streams of those who attached before.
+func (r *Runtime) send(e *entry, spec *launch.Spec, keep []*os.File, started *run) error {
+	waiting := e.takePending()
+	fds := make([]int, 0, len(waiting)+len(keep))
+	for _, p := range waiting {
+		defer unix.Close(p.fd)
+		fds = append(fds, p.fd)
+		spec.Attached = append(spec.Attached, p.want)
+	}
+	for _, file := range keep {
+		fd, err := descriptor(file)
+		if err != nil {
+			return fmt.Errorf("handing %s to the shim: %w", file.Name(), err)
+		}
+		fds = append(fds, fd)
+	}
+	if err := started.conn.SendFiles(fds); err != nil {
+		return fmt.Errorf("handing descriptors to the shim: %w", err)
+	}
+	if err := started.conn.Send(launch.ReqLaunch, launch.Encode(spec)); err != nil {
+		return fmt.Errorf("talking to the shim: %w", err)
+	}
+	kind, payload, err := started.conn.Receive()
+	if err != nil {
+		return fmt.Errorf("hearing from the shim: %w%s", err, r.complaint(linkspan.ID(spec.ID)))
+	}
+	if err := launch.Decode(payload, &started.status); err != nil {
+		return fmt.Errorf("hearing from the shim: %w", err)
+	}
+	if kind != launch.Started {
+		return &startError{started.status.Code, "unable to start container process: " + started.status.Text}
+	}
+	return nil
+}
+
+// descriptor does not take the file out of non-blocking mode, as File.Fd may.
+func descriptor(file *os.File) (int, error) {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	err = raw.Control(func(n uintptr) { fd = int(n) })
+	return fd, err
+}
+
+// complaint is what a shim that broke down said.
+func (r *Runtime) complaint(id linkspan.ID) string {
+	text, err := os.ReadFile(filepath.Join(r.execDir(id), "shim.err"))
+	if err != nil || len(text) == 0 {
+		return ""
+	}
+	return ": " + string(text[:min(len(text), 2000)])
+}
+
+// startFailed records why, and removes a container that was to be removed
+// when it ends.
+func (r *Runtime) startFailed(ctx context.Context, e *entry, err error) error {
+	code, kind := 128, linkspan.ErrInvalid
+	var refused *startError
+	if errors.As(err, &refused) {
+		code = refused.code
+	} else if known := (*linkspan.Error)(nil); errors.As(err, &known) {
+		kind = known.Kind
+	} else {
+		kind = nil
+	}
+	c := e.update(func(c *Container) {
+		c.State.ExitCode, c.State.Error = code, err.Error()
+		e.exits++
+	})
+	if serr := r.saveState(c); serr != nil {
+		r.options.Logf("starting container %s: %v", c.ID.Short(), serr)
+	}
+	r.dropPending(e)
+	if c.HostConfig.AutoRemove {
+		if rerr := r.remove(ctx, e); rerr != nil {
+			r.options.Logf("removing container %s after a failed start: %v", c.ID.Short(), rerr)
+		}
+	}
+	if kind == nil {
+		return fmt.Errorf("starting container %s: %w", c.ID.Short(), err)
+	}
+	return linkspan.Errorf(kind, "failed to start container %s: %w", c.ID.Short(), err)
+}
+
+// clean undoes all that a run may have made. It goes on past errors; the
+// directory stays as long as anything else does.
+func (r *Runtime) clean(ctx context.Context, c Container) error {
+	undo, cancel := undoing(ctx)
+	defer cancel()
+	errs := []error{r.cgroups.Group(string(c.ID)).Remove(undo)}
+	if err := r.options.Networks.Detach(undo, c.ID); err != nil {
+		errs = append(errs, fmt.Errorf("detaching container %s from its networks: %w", c.ID.Short(), err))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(r.execDir(c.ID)); err != nil {
+		return fmt.Errorf("removing the container's run directory: %w", err)
+	}
+	return nil
+}
+
+// monitor waits for the end of a run and sees to what follows from it.
+func (r *Runtime) monitor(e *entry, started *run) {
+	defer r.monitors.Done()
+	c := e.get()
+	status, err := r.awaitExit(c, started)
+	if r.isClosed() {
+		return // the next daemon finds the exit status
+	}
+	if err != nil {
+		r.options.Logf("container %s: %v", c.ID.Short(), err)
+	}
+	r.finish(e, started, status)
+}
+
+// awaitExit hears the status from the shim, or reads what it left behind, or,
+// if the shim was killed, ends what it left running.
+func (r *Runtime) awaitExit(c Container, started *run) (launch.Status, error) {
+	defer started.conn.Close()
+	kind, payload, err := started.conn.Receive()
+	var status launch.Status
+	if err == nil && kind == launch.Exited {
+		if err = launch.Decode(payload, &status); err == nil {
+			return status, nil
+		}
+	}
+	if r.isClosed() {
+		return status, nil
+	}
+	if status, err := r.leftBehind(c); err == nil {
+		return status, nil
+	}
+	text := "the shim of the container died" + r.complaint(c.ID)
+	if err := started.group.Kill(); err != nil {
+		return status, err
+	}
+	return launch.Status{Code: 128 + int(unix.SIGKILL), Text: text, At: time.Now().UnixNano()}, errors.New(text)
+}
+
+// leftBehind is the exit status that a shim keeps for a daemon that is away.
+func (r *Runtime) leftBehind(c Container) (launch.Status, error) {
+	var status launch.Status
+	text, err := os.ReadFile(filepath.Join(r.execDir(c.ID), launch.ExitFile))
+	if err != nil {
+		return status, err
+	}
+	return status, launch.Decode(text, &status)
+}
+
+// finish tells of the exit, gives everything back, and only then lets anyone
+// see the container as stopped: who sees that may start it again.
+func (r *Runtime) finish(e *entry, started *run, status launch.Status) {
+	ctx := context.Background()
+	oom := started.group.OOMKilled()
+	c := e.get()
+	at := time.Unix(0, status.At).UTC()
+	if oom {
+		r.event(c, "oom")
+	}
+	r.event(c, "die", "exitCode", strconv.Itoa(status.Code), "execDuration", strconv.Itoa(int(at.Sub(c.State.StartedAt).Seconds())))
+	if started.process != nil {
+		started.process.Wait() // it has said all; nothing of it is to be left when the exit is seen
+	}
+	if err := r.clean(ctx, c); err != nil {
+		r.options.Logf("ending container %s: %v", c.ID.Short(), err)
+	}
+	// The file first, so that nobody is told what a crash could take back.
+	c.State = State{
+		Status: container.StateExited, ExitCode: status.Code, Error: status.Text, OOMKilled: oom,
+		StartedAt: c.State.StartedAt, FinishedAt: at, BootID: r.bootID,
+	}
+	if err := r.saveState(c); err != nil {
+		r.options.Logf("ending container %s: %v", c.ID.Short(), err)
+	}
+	e.update(func(live *Container) {
+		live.State = c.State
+		e.exits++
+	})
+	if c.HostConfig.AutoRemove {
+		e.verb.Lock()
+		defer e.verb.Unlock()
+		if err := r.remove(ctx, e); err != nil {
+			r.options.Logf("removing container %s at its exit: %v", c.ID.Short(), err)
+		}
+	}
+}
+
+func (r *Runtime) isClosed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closed
+}
+
+func (e *entry) isRemoved() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.removed
+}
