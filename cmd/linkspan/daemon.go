@@ -2,10 +2,243 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"log"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/api"
+	"github.com/linkspan/linkspan/controller"
+	"github.com/linkspan/linkspan/drivers"
+	"github.com/linkspan/linkspan/drivers/bridge"
+	"github.com/linkspan/linkspan/drivers/host"
+	"github.com/linkspan/linkspan/drivers/none"
+	"github.com/linkspan/linkspan/firewall/nftables"
+	"github.com/linkspan/linkspan/ipam"
+	"github.com/linkspan/linkspan/kernel"
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/runtime"
+	"github.com/linkspan/linkspan/store"
 )
 
-// runDaemon serves the API until ctx ends.
-func runDaemon(_ context.Context, _ DaemonConfig) error {
-	return errors.New("daemon: not wired")
+// shutdownTimeout bounds the wait for requests under way when the daemon ends.
+const shutdownTimeout = 10 * time.Second
+
+// stack is all that a daemon consists of, from the kernel upwards.
+type stack struct {
+	host       *kernel.Host
+	store      *store.Store
+	controller *controller.Controller
+	containers *runtime.Runtime
+	server     *api.Server
+}
+
+// runDaemon serves the API until ctx ends. Networks and containers stay.
+func runDaemon(ctx context.Context, config DaemonConfig) error {
+	if err := supported(config); err != nil {
+		return err
+	}
+	logf := log.New(os.Stderr, "linkspan: ", log.LstdFlags|log.Lmsgprefix).Printf
+	lock, err := lockNamespace(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	s, err := build(ctx, config, logf)
+	if err != nil {
+		return err
+	}
+	defer s.close(logf)
+	if err := writePid(config); err != nil {
+		return err
+	}
+	failed := make(chan error, len(config.Hosts))
+	for _, address := range config.Hosts {
+		listener, err := api.Listen(ctx, address)
+		if err != nil {
+			return err
+		}
+		go func() { failed <- s.server.Serve(listener) }()
+		logf("listening on %s", address)
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		return err
+	}
+}
+
+// supported refuses what this release does not have, instead of ignoring it.
+func supported(config DaemonConfig) error {
+	switch {
+	case config.FirewallBackend == "iptables":
+		return linkspan.Errorf(linkspan.ErrNotImplemented, "firewall backend iptables is not built yet: use nftables")
+	case config.ClusterStore != "":
+		return linkspan.Errorf(linkspan.ErrNotImplemented, "--cluster-store: networks that span hosts are not built yet")
+	case config.MetricsAddr != "":
+		return linkspan.Errorf(linkspan.ErrNotImplemented, "--metrics-addr: metrics are not built yet")
+	case config.IPv6:
+		return linkspan.Errorf(linkspan.ErrNotImplemented, "--ipv6: IPv6 on the default bridge is not built yet")
+	}
+	return nil
+}
+
+// lockNamespace makes sure that one daemon alone looks after a network
+// namespace: an abstract socket (unix(7)) is one namespace's own, and goes with
+// its process however that ends.
+func lockNamespace(ctx context.Context) (net.Listener, error) {
+	var config net.ListenConfig
+	lock, err := config.Listen(ctx, "unix", "@linkspan-daemon")
+	if err != nil {
+		return nil, linkspan.Errorf(linkspan.ErrConflict, "another linkspan daemon looks after this network namespace (see: ss -xlp src @linkspan-daemon): %w", err)
+	}
+	return lock, nil
+}
+
+func build(ctx context.Context, config DaemonConfig, logf func(string, ...any)) (*stack, error) {
+	s := &stack{}
+	if err := s.build(ctx, config, logf); err != nil {
+		s.close(logf)
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string, ...any)) error {
+	var err error
+	if s.host, err = kernel.Open(); err != nil {
+		return err
+	}
+	epoch, err := s.host.Epoch()
+	if err != nil {
+		return err
+	}
+	s.store, _, err = store.Open(store.Options{
+		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds()),
+		Quarantine: func(err error) { logf("store: %v", err) },
+	})
+	if err != nil {
+		return err
+	}
+	events := api.NewEvents()
+	s.controller = controller.New(controller.Options{
+		Host: s.host, Store: s.store, Firewall: nftables.Backend{}, ExecRoot: config.ExecRoot,
+		Drivers:  map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}},
+		Defaults: defaults(config), Events: events.Network, Logf: logf,
+	})
+	if err = s.controller.Recover(ctx); err != nil {
+		return fmt.Errorf("recovering networks: %w", err)
+	}
+	s.containers, err = runtime.New(runtime.Options{
+		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Networks: api.Attachments{Controller: s.controller},
+		Events: events.Container, Logf: logf,
+	})
+	if err != nil {
+		return err
+	}
+	if err = s.recoverContainers(ctx, logf); err != nil {
+		return fmt.Errorf("recovering containers: %w", err)
+	}
+	s.server = api.New(api.Options{
+		Networks: s.controller, Containers: s.containers, Events: events, Logf: logf,
+		About: api.About{Version: version, DataRoot: config.DataRoot},
+	})
+	return nil
+}
+
+// recoverContainers finds the containers of an earlier daemon, answers again
+// in the sandboxes of those that live, and takes away what belongs to none.
+func (s *stack) recoverContainers(ctx context.Context, logf func(string, ...any)) error {
+	if err := s.containers.Recover(ctx); err != nil {
+		return err
+	}
+	running, known := make(map[linkspan.ID]bool), make(map[linkspan.ID]bool)
+	for _, c := range s.containers.List() {
+		known[c.ID], running[c.ID] = true, c.State.Running()
+	}
+	live, configured := s.controller.Owners()
+	for _, id := range live {
+		if !running[id] {
+			report(logf, "detaching a container that has ended", s.controller.Detach(ctx, id))
+			continue
+		}
+		kept, err := s.containers.Kept(id)
+		report(logf, "fetching the resolver's sockets of container "+id.Short(), err)
+		report(logf, "resuming the resolver of container "+id.Short(), s.controller.Resume(id, kept))
+		for _, file := range kept {
+			report(logf, "closing a duplicate", file.Close())
+		}
+	}
+	for _, id := range configured {
+		if !known[id] {
+			report(logf, "forgetting a container that is gone", s.controller.Forget(id))
+		}
+	}
+	return nil
+}
+
+func report(logf func(string, ...any), what string, err error) {
+	if err != nil {
+		logf("%s: %v", what, err)
+	}
+}
+
+// close takes the stack down from the top. Nothing changes in the kernel.
+func (s *stack) close(logf func(string, ...any)) {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	if s.server != nil {
+		report(logf, "ending requests", s.server.Shutdown(ctx))
+	}
+	if s.containers != nil {
+		report(logf, "letting go of containers", s.containers.Close())
+	}
+	if s.controller != nil {
+		s.controller.Close()
+	}
+	if s.store != nil {
+		report(logf, "closing the store", s.store.Close())
+	}
+	if s.host != nil {
+		report(logf, "closing netlink", s.host.Close())
+	}
+}
+
+func defaults(config DaemonConfig) controller.Defaults {
+	var configured []ipam.Base
+	for _, pool := range config.DefaultAddressPools {
+		configured = append(configured, ipam.Base{Prefix: pool.Base, Size: pool.Size})
+	}
+	hostID, err := os.ReadFile("/etc/machine-id")
+	if err != nil {
+		hostID = nil // a machine without an identity gets the same ULA prefix as others of its kind
+	}
+	four, six := ipam.Bases(configured, string(hostID))
+	d := controller.Defaults{
+		Bases4: four, Bases6: six,
+		Options: bridge.DefaultOptions(config.Bridge, config.MTU, config.ICC),
+	}
+	if config.BIP.IsValid() {
+		d.BridgeAddress = config.BIP.String()
+	}
+	for _, server := range config.DNS {
+		d.DNS = append(d.DNS, server.String())
+	}
+	return d
+}
+
+func writePid(config DaemonConfig) error {
+	path := config.PidFile
+	if path == "" {
+		path = filepath.Join(config.ExecRoot, "linkspan.pid")
+	}
+	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
+		return fmt.Errorf("writing the daemon's process ID: %w", err)
+	}
+	return nil
 }
