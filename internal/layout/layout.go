@@ -83,7 +83,7 @@ func House() Policy {
 			"api/...":             {"controller", "runtime"},
 			"lab/...":             {"op"},
 			"cmd/linkspan":        {"*"},
-			"cmd/linkspan-shim":   {"runtime", "kernel"},
+			"cmd/linkspan-shim":   {"runtime/...", "kernel"},
 			"internal/nstest":     {"kernel"},
 			"internal/layout":     {},
 		},
