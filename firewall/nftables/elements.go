@@ -26,17 +26,23 @@ type Element struct {
 	Value string `json:",omitempty"`
 }
 
+// exclusive is the verdict map in which every network has an element, and no
+// two networks the same.
+const exclusive = "within"
+
 // AddElements adds elements, in one transaction.
 type AddElements struct{ Elements []Element }
 
-// Do adds the elements. It fails with linkspan.ErrConflict if a verdict map has
-// one of its keys already, or a subnet overlaps another, and with
+// Do adds the elements. It fails with linkspan.ErrConflict if map "within" has
+// one of the keys already, or a subnet overlaps another, and with
 // linkspan.ErrUnavailable if the table is missing.
 //
 // The client library cannot ask the kernel to refuse an element that is there
 // (NLM_F_EXCL), and without that flag adding it again succeeds silently. But an
 // existing key with another value is always refused. So the other verdict is
-// added and deleted first, in the same transaction: nobody ever sees it.
+// added and deleted first, in the same transaction: nobody ever sees it. It is
+// done for one map only, because the next transaction waits some 0.1 ms for
+// what was deleted.
 func (o AddElements) Do(_ context.Context, h *kernel.Host) error {
 	table := base()
 	encoded, err := o.encode(table)
@@ -132,7 +138,7 @@ func (o AddElements) String() string {
 	text.WriteString("nft -f - <<'EOF'\n")
 	for _, e := range o.Elements {
 		verb := "add"
-		if e.Value == "accept" || e.Value == "drop" {
+		if e.Set == exclusive {
 			verb = "create"
 		}
 		fmt.Fprintf(&text, "%s element inet linkspan %s { %s }\n", verb, e.Set, e.words())
@@ -256,9 +262,9 @@ func encodePrefix(text string, length int) ([]nftables.SetElement, error) {
 	return items, nil
 }
 
-// probe returns the element with the other verdict.
+// probe returns an element of the exclusive map with the other verdict.
 func (e element) probe() ([]nftables.SetElement, bool) {
-	if e.items[0].VerdictData == nil {
+	if e.Set != exclusive {
 		return nil, false
 	}
 	other := e.items[0]
