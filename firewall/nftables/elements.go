@@ -50,21 +50,21 @@ func (o AddElements) Do(_ context.Context, h *kernel.Host) error {
 		return err
 	}
 	err = h.Transact(table.ns, func(conn *nftables.Conn) error {
-		var found bool
-		found, err = table.find(conn)
-		if err != nil {
-			return err
+		found, findErr := table.find(conn)
+		if findErr != nil {
+			return findErr
 		}
 		if !found {
 			return linkspan.Errorf(linkspan.ErrUnavailable, "table %s is missing: somebody flushed it (see: %s tables)", table.name(), table.list())
 		}
+		var errs []error
 		for _, e := range encoded {
 			if probe, ok := e.probe(); ok {
-				err = errors.Join(err, conn.SetAddElements(e.set, probe), conn.SetDeleteElements(e.set, probe))
+				errs = append(errs, conn.SetAddElements(e.set, probe), conn.SetDeleteElements(e.set, probe))
 			}
-			err = errors.Join(err, conn.SetAddElements(e.set, e.items))
+			errs = append(errs, conn.SetAddElements(e.set, e.items))
 		}
-		return err
+		return errors.Join(errs...)
 	})
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
 		return linkspan.Errorf(linkspan.ErrConflict, "adding elements %s: one is there already, or overlaps one (see: %s): %w", o.words(), table.show(), err)
@@ -80,13 +80,13 @@ func (o AddElements) Undo(_ context.Context, h *kernel.Host) error {
 	table := base()
 	encoded, err := o.encode(table)
 	if err != nil {
-		return nil //nolint:nilerr // Do cannot have succeeded
+		return nil //nolint:nilerr // what cannot be encoded was never done
 	}
 	err = o.remove(h, table, func(*nftables.Conn) ([]element, error) { return encoded, nil })
 	if isMissing(err) { // some are gone: look which
 		err = o.remove(h, table, func(conn *nftables.Conn) ([]element, error) {
-			present, _, problem := compare(conn, table, encoded)
-			return present, problem
+			present, _, compareErr := compare(conn, table, encoded)
+			return present, compareErr
 		})
 	}
 	if err != nil && !kernel.IsGone(err) {

@@ -207,8 +207,9 @@ func (s server) note(from net.Addr) {
 
 func (s server) sawOnlyLoopback() bool { return len(s.elsewhere) == 0 }
 
-func query(m *nstest.Machine, network, addr string, question []byte) (answer []byte, err error) {
-	err = m.Host().Inside("box", func() error {
+func query(m *nstest.Machine, network, addr string, question []byte) ([]byte, error) {
+	var answer []byte
+	err := m.Host().Inside("box", func() error {
 		conn, err := net.DialTimeout(network, addr, time.Second)
 		if err != nil {
 			return err
