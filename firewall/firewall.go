@@ -55,8 +55,8 @@ type Backend interface {
 	// starts of the daemon its Check succeeds and there is nothing to do.
 	Base() op.Plan
 
-	// Network plans the rules of one network. Base must have been done. A
-	// Network that is not valid gives a plan whose Do fails.
+	// Network plans the rules of one network, which must be valid (see
+	// Network.Validate). Base must have been done.
 	Network(Network) op.Plan
 
 	// Resolver plans, in the sandbox's namespace ns, that what programs send to

@@ -26,17 +26,23 @@ type Element struct {
 	Value string `json:",omitempty"`
 }
 
+// exclusive is the verdict map in which every network has an element, and no
+// two networks the same.
+const exclusive = "within"
+
 // AddElements adds elements, in one transaction.
 type AddElements struct{ Elements []Element }
 
-// Do adds the elements. It fails with linkspan.ErrConflict if a verdict map has
-// one of its keys already, or a subnet overlaps another, and with
+// Do adds the elements. It fails with linkspan.ErrConflict if map "within" has
+// one of the keys already, or a subnet overlaps another, and with
 // linkspan.ErrUnavailable if the table is missing.
 //
 // The client library cannot ask the kernel to refuse an element that is there
 // (NLM_F_EXCL), and without that flag adding it again succeeds silently. But an
 // existing key with another value is always refused. So the other verdict is
-// added and deleted first, in the same transaction: nobody ever sees it.
+// added and deleted first, in the same transaction: nobody ever sees it. It is
+// done for one map only, because the next transaction waits some 0.1 ms for
+// what was deleted.
 func (o AddElements) Do(_ context.Context, h *kernel.Host) error {
 	table := base()
 	encoded, err := o.encode(table)
@@ -44,21 +50,21 @@ func (o AddElements) Do(_ context.Context, h *kernel.Host) error {
 		return err
 	}
 	err = h.Transact(table.ns, func(conn *nftables.Conn) error {
-		var found bool
-		found, err = table.find(conn)
-		if err != nil {
-			return err
+		found, findErr := table.find(conn)
+		if findErr != nil {
+			return findErr
 		}
 		if !found {
 			return linkspan.Errorf(linkspan.ErrUnavailable, "table %s is missing: somebody flushed it (see: %s tables)", table.name(), table.list())
 		}
+		var errs []error
 		for _, e := range encoded {
 			if probe, ok := e.probe(); ok {
-				err = errors.Join(err, conn.SetAddElements(e.set, probe), conn.SetDeleteElements(e.set, probe))
+				errs = append(errs, conn.SetAddElements(e.set, probe), conn.SetDeleteElements(e.set, probe))
 			}
-			err = errors.Join(err, conn.SetAddElements(e.set, e.items))
+			errs = append(errs, conn.SetAddElements(e.set, e.items))
 		}
-		return err
+		return errors.Join(errs...)
 	})
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
 		return linkspan.Errorf(linkspan.ErrConflict, "adding elements %s: one is there already, or overlaps one (see: %s): %w", o.words(), table.show(), err)
@@ -74,13 +80,13 @@ func (o AddElements) Undo(_ context.Context, h *kernel.Host) error {
 	table := base()
 	encoded, err := o.encode(table)
 	if err != nil {
-		return nil //nolint:nilerr // Do cannot have succeeded
+		return nil //nolint:nilerr // what cannot be encoded was never done
 	}
 	err = o.remove(h, table, func(*nftables.Conn) ([]element, error) { return encoded, nil })
 	if isMissing(err) { // some are gone: look which
 		err = o.remove(h, table, func(conn *nftables.Conn) ([]element, error) {
-			present, _, problem := compare(conn, table, encoded)
-			return present, problem
+			present, _, compareErr := compare(conn, table, encoded)
+			return present, compareErr
 		})
 	}
 	if err != nil && !kernel.IsGone(err) {
@@ -132,7 +138,7 @@ func (o AddElements) String() string {
 	text.WriteString("nft -f - <<'EOF'\n")
 	for _, e := range o.Elements {
 		verb := "add"
-		if e.Value == "accept" || e.Value == "drop" {
+		if e.Set == exclusive {
 			verb = "create"
 		}
 		fmt.Fprintf(&text, "%s element inet linkspan %s { %s }\n", verb, e.Set, e.words())
@@ -256,9 +262,9 @@ func encodePrefix(text string, length int) ([]nftables.SetElement, error) {
 	return items, nil
 }
 
-// probe returns the element with the other verdict.
+// probe returns an element of the exclusive map with the other verdict.
 func (e element) probe() ([]nftables.SetElement, bool) {
-	if e.items[0].VerdictData == nil {
+	if e.Set != exclusive {
 		return nil, false
 	}
 	other := e.items[0]

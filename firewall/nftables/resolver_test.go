@@ -32,7 +32,7 @@ func TestResolver(t *testing.T) {
 		}
 	})
 	m.Sh(t, "ip -n box link set lo up; ip -n box addr add 10.77.0.2/24 dev lo; ip -n box addr add fd77::2/64 dev lo nodad")
-	resolver := newServer(t, m, fmt.Sprint("127.0.0.11:", udpPort), fmt.Sprint("127.0.0.11:", tcpPort), "resolver ")
+	resolver := newServer(t, m, "box", fmt.Sprint("127.0.0.11:", udpPort), fmt.Sprint("127.0.0.11:", tcpPort), "resolver ")
 
 	check := func(t *testing.T, network, addr, who string, size int) {
 		t.Helper()
@@ -52,7 +52,7 @@ func TestResolver(t *testing.T) {
 		}
 	})
 	t.Run("beside a name server on all addresses", func(t *testing.T) {
-		newServer(t, m, "0.0.0.0:53", "0.0.0.0:53", "program ")
+		newServer(t, m, "box", "0.0.0.0:53", "0.0.0.0:53", "program ")
 		for _, network := range []string{"udp", "tcp"} {
 			for _, size := range []int{1, 511, 60000} {
 				check(t, network, "127.0.0.11:53", "resolver ", size)
@@ -62,7 +62,7 @@ func TestResolver(t *testing.T) {
 		}
 	})
 	t.Run("beside a name server on both families", func(t *testing.T) {
-		newServer(t, m, "[::]:53", "[::]:53", "program ")
+		newServer(t, m, "box", "[::]:53", "[::]:53", "program ")
 		for _, network := range []string{"udp", "tcp"} {
 			check(t, network, "127.0.0.11:53", "resolver ", 300)
 			check(t, network, "10.77.0.2:53", "program ", 300)
@@ -81,9 +81,9 @@ func TestResolver(t *testing.T) {
 // socket is not connected and sees where answers come from.
 func checksums(t *testing.T, m *nstest.Machine) {
 	var raw, asker net.PacketConn
-	within(t, m, func() (err error) { raw, err = net.ListenPacket("ip4:udp", "127.0.0.1"); return err })
+	within(t, m, "box", func() (err error) { raw, err = net.ListenPacket("ip4:udp", "127.0.0.1"); return err })
 	defer raw.Close()
-	within(t, m, func() (err error) { asker, err = net.ListenPacket("udp", "127.0.0.1:4000"); return err })
+	within(t, m, "box", func() (err error) { asker, err = net.ListenPacket("udp", "127.0.0.1:4000"); return err })
 	defer asker.Close()
 	resolver := &net.IPAddr{IP: net.IPv4(127, 0, 0, 11)}
 	for _, c := range []struct {
@@ -156,12 +156,12 @@ EOF`)
 // have a length of four bytes before them.
 type server struct{ elsewhere chan string }
 
-func newServer(t testing.TB, m *nstest.Machine, udp, tcp, name string) server {
+func newServer(t testing.TB, m *nstest.Machine, ns, udp, tcp, name string) server {
 	s := server{elsewhere: make(chan string, 16)}
 	var packets net.PacketConn
 	var stream net.Listener
-	within(t, m, func() (err error) { packets, err = net.ListenPacket("udp", udp); return err })
-	within(t, m, func() (err error) { stream, err = net.Listen("tcp", tcp); return err })
+	within(t, m, ns, func() (err error) { packets, err = net.ListenPacket("udp", udp); return err })
+	within(t, m, ns, func() (err error) { stream, err = net.Listen("tcp", tcp); return err })
 	t.Cleanup(func() { packets.Close(); stream.Close() })
 	go func() {
 		buf := make([]byte, 1<<16)
@@ -207,8 +207,9 @@ func (s server) note(from net.Addr) {
 
 func (s server) sawOnlyLoopback() bool { return len(s.elsewhere) == 0 }
 
-func query(m *nstest.Machine, network, addr string, question []byte) (answer []byte, err error) {
-	err = m.Host().Inside("box", func() error {
+func query(m *nstest.Machine, network, addr string, question []byte) ([]byte, error) {
+	var answer []byte
+	err := m.Host().Inside("box", func() error {
 		conn, err := net.DialTimeout(network, addr, time.Second)
 		if err != nil {
 			return err
@@ -251,9 +252,9 @@ func readFrame(r io.Reader) ([]byte, error) {
 	return data, err
 }
 
-func within(t testing.TB, m *nstest.Machine, fn func() error) {
+func within(t testing.TB, m *nstest.Machine, ns string, fn func() error) {
 	t.Helper()
-	if err := m.Host().Inside("box", fn); err != nil {
+	if err := m.Host().Inside(ns, fn); err != nil {
 		t.Fatal(err)
 	}
 }
