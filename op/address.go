@@ -118,6 +118,9 @@ func (o AddRoute) Do(_ context.Context, h *kernel.Host) error {
 // Undo removes the route.
 func (o AddRoute) Undo(_ context.Context, h *kernel.Host) error {
 	links, link, err := lookUp(h, o.NS, o.Link)
+	if err == nil && o.NS == "" && link.Attrs().Group != kernel.Mark {
+		return nil // a stranger has the name now; the route went with our link
+	}
 	if err == nil {
 		err = links.RouteDel(o.route(link))
 	}

@@ -90,12 +90,21 @@ func (o AddVeth) Do(_ context.Context, h *kernel.Host) error {
 	veth.PeerName, veth.PeerHardwareAddr, veth.PeerMTU = o.Peer, peerMAC, uint32(o.MTU)
 	veth.PeerNamespace = netlink.NsFd(fd)
 	if err := links.LinkAdd(veth); err != nil {
-		return adding("veth pair", o.Name+" and "+o.Peer, o.PeerNS, err)
+		return o.refused(h, err)
 	}
 	if err := o.plugIn(h, links, veth); err != nil {
 		return errors.Join(err, h.Doom(o.Name, o.PeerNS))
 	}
 	return nil
+}
+
+// refused words why the pair could not be made. The kernel does not say which
+// of the two names is taken.
+func (o AddVeth) refused(h *kernel.Host, err error) error {
+	if _, findErr := find(h, "", o.Name); errors.Is(err, unix.EEXIST) && findErr != nil {
+		return adding("veth", o.Peer, o.PeerNS, err)
+	}
+	return adding("veth", o.Name, "", err)
 }
 
 func (o AddVeth) plugIn(h *kernel.Host, links *netlink.Handle, veth *netlink.Veth) error {

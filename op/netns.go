@@ -3,6 +3,7 @@ package op
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/linkspan/linkspan/kernel"
@@ -43,11 +44,11 @@ func (o SetSysctl) Do(_ context.Context, h *kernel.Host) error {
 // Undo restores the earlier value, if there is one and nobody has changed the
 // parameter since.
 func (o SetSysctl) Undo(_ context.Context, h *kernel.Host) error {
-	if o.Was == "" || o.Was == o.Value {
+	if o.Was == "" || sameNumbers(o.Was, o.Value) {
 		return nil
 	}
 	now, err := h.ReadSysctl(o.NS, o.Key)
-	if err == nil && now == o.Value {
+	if err == nil && sameNumbers(now, o.Value) {
 		err = h.WriteSysctl(o.NS, o.Key, o.Was)
 	}
 	if kernel.IsGone(err) {
@@ -62,11 +63,15 @@ func (o SetSysctl) Check(_ context.Context, h *kernel.Host) error {
 	if err != nil {
 		return err
 	}
-	if strings.Join(strings.Fields(now), " ") != strings.Join(strings.Fields(o.Value), " ") {
+	if !sameNumbers(now, o.Value) {
 		return fmt.Errorf("sysctl %s is %q, not %q (see: %ssysctl %s)", o.Key, now, o.Value, nsenter(o.NS), o.Key)
 	}
 	return nil
 }
+
+// sameNumbers compares values as the kernel reads them: it takes blanks between
+// numbers and returns tabs.
+func sameNumbers(a, b string) bool { return slices.Equal(strings.Fields(a), strings.Fields(b)) }
 
 func (o SetSysctl) String() string {
 	return fmt.Sprintf("%ssysctl -qw %s", nsenter(o.NS), quote(o.Key+"="+o.Value))

@@ -1,7 +1,6 @@
 package nstest
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,18 +41,23 @@ func (m *Machine) Dump(tb testing.TB, pinned ...string) string {
 			pinned = append(pinned, strings.Fields(line)[2])
 		}
 	}
-	d := dumper{machine: m.name, index: make(map[string]map[int]string)}
+	d := dumper{machine: m.name, views: make(map[string]*view)}
 	spaces := append([]string{m.name}, slices.Sorted(slices.Values(pinned))...)
 	for _, ns := range spaces {
-		if err := d.learn(ns); err != nil {
+		v, err := look(ns)
+		if err != nil {
 			tb.Fatal(err)
 		}
+		d.views[ns] = v
 	}
 	for _, ns := range spaces {
-		d.heading(ns)
-		for _, section := range []func(string) error{d.links, d.addresses, d.routes, d.rules, d.neighbours, d.forwarding, d.firewall} {
-			if err := section(ns); err != nil {
-				tb.Fatal(err)
+		fmt.Fprintf(&d.text, "== %s ==\n", d.called(ns))
+		for _, section := range []func(string) []string{d.links, d.addresses, d.routes, d.rules, d.neighbours, d.forwarding} {
+			d.sorted(section(ns))
+		}
+		for line := range strings.Lines(d.views[ns].ruleset) {
+			if line = strings.TrimRight(line, "\n"); line != "" {
+				d.text.WriteString("nft " + line + "\n") // in its own order: rules have one
 			}
 		}
 		d.sorted(m.sysctls(tb, ns).beyond(m.fresh))
@@ -95,14 +99,67 @@ func located(dump string) []string {
 	return lines
 }
 
+// view is a namespace as the tools show it.
+type view struct {
+	links, addresses, neighbours, proxies, ids []map[string]any
+	routes, rules                              [2][]map[string]any // IPv4, IPv6
+	forwarding, vlans                          []map[string]any
+	ruleset                                    string
+}
+
+// looking asks each tool but once, since starting one takes longer than its
+// answer. Every line of a batch is answered by one JSON array.
+const looking = `
+ip -json -details -batch - <<'EOF'
+link show
+address show
+neigh show nud permanent
+neigh show proxy
+netns list-id
+EOF
+for family in -4 -6; do ip $family -json -details -batch - <<'EOF'
+route show table all
+rule show
+EOF
+done
+bridge -json -batch - <<'EOF'
+fdb show
+vlan show
+EOF
+echo; echo "-- ruleset"
+exec nft --stateless list ruleset
+`
+
+func look(ns string) (*view, error) {
+	raw, err := inNetns(kernel.Pin(ns), "sh", "-euc", looking)
+	if err != nil {
+		return nil, err
+	}
+	answers, ruleset, _ := strings.Cut(string(raw), "\n-- ruleset\n")
+	v := &view{ruleset: ruleset}
+	decoder := json.NewDecoder(strings.NewReader(answers))
+	decoder.UseNumber() // 4294967295 is "for ever", not 4.29e+09
+	for _, part := range []*[]map[string]any{
+		&v.links, &v.addresses, &v.neighbours, &v.proxies, &v.ids,
+		&v.routes[0], &v.rules[0], &v.routes[1], &v.rules[1], &v.forwarding, &v.vlans,
+	} {
+		if err := decoder.Decode(part); err != nil {
+			return nil, fmt.Errorf("reading what ip and bridge say of %s: %w", ns, err)
+		}
+		*part = slices.DeleteFunc(*part, func(o map[string]any) bool { return len(o) == 0 })
+	}
+	if decoder.More() {
+		return nil, fmt.Errorf("reading what ip and bridge say of %s: more answers than questions", ns)
+	}
+	return v, nil
+}
+
 // dumper collects the text of a dump.
 type dumper struct {
 	machine string
-	index   map[string]map[int]string // namespace, interface index: name
+	views   map[string]*view
 	text    strings.Builder
 }
-
-func (d *dumper) heading(ns string) { fmt.Fprintf(&d.text, "== %s ==\n", d.called(ns)) }
 
 // called replaces the names that differ from run to run.
 func (d *dumper) called(ns string) string {
@@ -123,40 +180,37 @@ func (d *dumper) sorted(lines []string) {
 	}
 }
 
-// learn notes the interface indices of a namespace, so that the far end of a
-// veth can be called by its name.
-func (d *dumper) learn(ns string) error {
-	links, err := objects(ns, "ip", "-json", "link", "show")
-	if err != nil {
-		return err
+// linkName returns the name of the link with an interface index.
+func (d *dumper) linkName(ns string, index int) string {
+	if v := d.views[ns]; v != nil {
+		for _, link := range v.links {
+			if number(link["ifindex"]) == index {
+				return fmt.Sprint(link["ifname"])
+			}
+		}
 	}
-	d.index[ns] = make(map[int]string)
-	for _, link := range links {
-		d.index[ns][number(link["ifindex"])] = fmt.Sprint(link["ifname"])
-	}
-	return nil
+	return "a link"
 }
 
 // passing lists the attributes of links that say nothing about what was done.
 var passing = map[string]bool{
 	"ifindex": true, "ifname": true, "link_index": true, "link": true, "link_netnsid": true, "flags": true,
 	"operstate": true, "state": true, "fdb_n_learned": true, "addr_info": true, "promiscuity": true,
+	"qdisc":        true,                       // noqueue once it was up, noop before
 	"tso_max_size": true, "tso_max_segs": true, // a bridge takes those of the ports that it has, or had
 }
 
-func (d *dumper) links(ns string) error {
-	links, err := objects(ns, "ip", "-json", "-details", "link", "show")
-	if err != nil {
-		return err
-	}
-	peers, err := d.peers(ns)
-	if err != nil {
-		return err
+func (d *dumper) links(ns string) []string {
+	peers := make(map[int]string)
+	for _, id := range d.views[ns].ids {
+		if name, ok := id["name"]; ok {
+			peers[number(id["nsid"])] = fmt.Sprint(name)
+		}
 	}
 	var lines []string
-	for _, link := range links {
+	for _, link := range d.views[ns].links {
 		name := "link " + fmt.Sprint(link["ifname"])
-		lines = append(lines, name) // even if it has no attribute worth a line
+		lines = append(lines, name)
 		for _, flag := range list(link["flags"]) {
 			switch flag {
 			case "LOWER_UP", "NO-CARRIER", "M-DOWN": // follow from the other end, some time later
@@ -166,7 +220,7 @@ func (d *dumper) links(ns string) error {
 		}
 		if id, far := link["link_netnsid"]; far {
 			peer := peers[number(id)]
-			lines = append(lines, fmt.Sprintf("%s peer %s in %s", name, d.index[peer][number(link["link_index"])], d.called(peer)))
+			lines = append(lines, fmt.Sprintf("%s peer %s in %s", name, d.linkName(peer, number(link["link_index"])), d.called(peer)))
 		} else if near, ok := link["link"]; ok {
 			lines = append(lines, fmt.Sprintf("%s peer %v in %s", name, near, d.called(ns)))
 		}
@@ -176,32 +230,12 @@ func (d *dumper) links(ns string) error {
 			}
 		})
 	}
-	d.sorted(lines)
-	return nil
+	return lines
 }
 
-// peers returns the names of the namespaces that ns knows by number.
-func (d *dumper) peers(ns string) (map[int]string, error) {
-	ids, err := objects(ns, "ip", "-json", "netns", "list-id")
-	if err != nil {
-		return nil, err
-	}
-	names := make(map[int]string)
-	for _, id := range ids {
-		if name, ok := id["name"]; ok {
-			names[number(id["nsid"])] = fmt.Sprint(name)
-		}
-	}
-	return names, nil
-}
-
-func (d *dumper) addresses(ns string) error {
-	links, err := objects(ns, "ip", "-json", "-details", "address", "show")
-	if err != nil {
-		return err
-	}
+func (d *dumper) addresses(ns string) []string {
 	var lines []string
-	for _, link := range links {
+	for _, link := range d.views[ns].addresses {
 		for _, item := range list(link["addr_info"]) {
 			addr, _ := item.(map[string]any)
 			if addr["local"] == linkLocal(fmt.Sprint(link["address"])) {
@@ -211,8 +245,7 @@ func (d *dumper) addresses(ns string) error {
 			lines = append(lines, fmt.Sprintf("address on %v: %s", link["ifname"], words(addr)))
 		}
 	}
-	d.sorted(lines)
-	return nil
+	return lines
 }
 
 // linkLocal returns the address that the kernel gives a link with this MAC by
@@ -226,14 +259,10 @@ func linkLocal(mac string) string {
 	return netip.AddrFrom16(raw).String()
 }
 
-func (d *dumper) routes(ns string) error {
+func (d *dumper) routes(ns string) []string {
 	var lines []string
-	for _, family := range []string{"-4", "-6"} {
-		routes, err := objects(ns, "ip", "-json", "-details", family, "route", "show", "table", "all")
-		if err != nil {
-			return err
-		}
-		for _, route := range routes {
+	for i, family := range []string{"-4", "-6"} {
+		for _, route := range d.views[ns].routes[i] {
 			dst := fmt.Sprint(route["dst"])
 			if route["protocol"] == "kernel" && (strings.HasPrefix(dst, "fe80:") || strings.HasPrefix(dst, "ff00:")) {
 				continue // come with a link-local address, later
@@ -242,92 +271,45 @@ func (d *dumper) routes(ns string) error {
 			lines = append(lines, fmt.Sprintf("route %s %s", family, words(route)))
 		}
 	}
-	d.sorted(lines)
-	return nil
+	return lines
 }
 
-func (d *dumper) rules(ns string) error {
+func (d *dumper) rules(ns string) []string {
 	var lines []string
-	for _, family := range []string{"-4", "-6"} {
-		rules, err := objects(ns, "ip", "-json", "-details", family, "rule", "show")
-		if err != nil {
-			return err
-		}
-		for _, rule := range rules {
+	for i, family := range []string{"-4", "-6"} {
+		for _, rule := range d.views[ns].rules[i] {
 			lines = append(lines, fmt.Sprintf("rule %s %s", family, words(rule)))
 		}
 	}
-	d.sorted(lines)
-	return nil
+	return lines
 }
 
-func (d *dumper) neighbours(ns string) error {
+func (d *dumper) neighbours(ns string) []string {
 	var lines []string
-	for _, what := range [][]string{{"nud", "permanent"}, {"proxy"}} {
-		neighbours, err := objects(ns, "ip", append([]string{"-json", "neigh", "show"}, what...)...)
-		if err != nil {
-			return err
-		}
-		for _, n := range neighbours {
-			lines = append(lines, fmt.Sprintf("neighbour %s %s", what[0], words(n)))
-		}
+	for _, n := range d.views[ns].neighbours {
+		lines = append(lines, "neighbour "+words(n))
 	}
-	d.sorted(lines)
-	return nil
+	for _, n := range d.views[ns].proxies {
+		lines = append(lines, "proxied neighbour "+words(n))
+	}
+	return lines
 }
 
 // forwarding lists the forwarding entries and VLANs that somebody set: not
 // those that a bridge learned, nor the multicast filters of a link itself.
-func (d *dumper) forwarding(ns string) error {
-	entries, err := objects(ns, "bridge", "-json", "fdb", "show")
-	if err != nil {
-		return err
-	}
+func (d *dumper) forwarding(ns string) []string {
 	var lines []string
-	for _, entry := range entries {
+	for _, entry := range d.views[ns].forwarding {
 		_, remote := entry["dst"]
-		if entry["state"] != "permanent" && entry["state"] != "static" || !remote && slices.Contains(list(entry["flags"]), any("self")) {
-			continue
+		set := entry["state"] == "permanent" || entry["state"] == "static"
+		if set && (remote || !slices.Contains(list(entry["flags"]), any("self"))) {
+			lines = append(lines, "fdb "+words(entry))
 		}
-		lines = append(lines, "fdb "+words(entry))
 	}
-	vlans, err := objects(ns, "bridge", "-json", "vlan", "show")
-	if err != nil {
-		return err
-	}
-	for _, vlan := range vlans {
+	for _, vlan := range d.views[ns].vlans {
 		lines = append(lines, "vlan "+words(vlan))
 	}
-	d.sorted(lines)
-	return nil
-}
-
-func (d *dumper) firewall(ns string) error {
-	raw, err := inNetns(kernel.Pin(ns), "nft", "--stateless", "list", "ruleset")
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(string(raw)) {
-		if line = strings.TrimRight(line, "\n"); line != "" {
-			d.text.WriteString("nft " + line + "\n") // in its own order: rules have one
-		}
-	}
-	return nil
-}
-
-// objects runs a tool of iproute2 in a namespace and reads its JSON.
-func objects(ns, tool string, args ...string) ([]map[string]any, error) {
-	raw, err := inNetns(kernel.Pin(ns), tool, args...)
-	if err != nil || len(raw) == 0 {
-		return nil, err
-	}
-	var all []map[string]any
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber() // 4294967295 is "for ever", not 4.29e+09
-	if err := decoder.Decode(&all); err != nil {
-		return nil, fmt.Errorf("reading the output of %s %s: %w", tool, strings.Join(args, " "), err)
-	}
-	return slices.DeleteFunc(all, func(o map[string]any) bool { return len(o) == 0 }), nil
+	return lines
 }
 
 // inNetns runs a command in the network namespace at path. It enters through a
