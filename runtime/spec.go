@@ -60,6 +60,9 @@ func (r *Runtime) spec(c Container, a Attachment, groups []cgroup.Dir) (*launch.
 		}
 	}
 	for _, g := range groups {
+		if !g.Made {
+			continue
+		}
 		s.Cgroups = append(s.Cgroups, launch.Cgroup{Path: g.Path, Name: g.Name, Unified: g.Unified})
 	}
 	if s.Sysctls, err = sysctls(h); err != nil {

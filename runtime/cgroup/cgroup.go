@@ -63,7 +63,10 @@ type Dir struct {
 	Name        string // of the mount point, for /sys/fs/cgroup/NAME in the container; "" if v2 is all there is
 	Controllers []string
 	Unified     bool
+	Made        bool // by Create: a cpuset is only made if it is to limit something
 }
+
+func (d Dir) isCpuset() bool { return !d.Unified && slices.Contains(d.Controllers, "cpuset") }
 
 // Open finds the hierarchies.
 func Open() (*Tree, error) {
@@ -166,7 +169,7 @@ func (t *Tree) makeDir(d Dir) error {
 // fillCpuset: a new v1 cpuset is empty and takes no process, nor may a child
 // have what its parent has not.
 func (t *Tree) fillCpuset(d Dir, dir string) error {
-	if d.Unified || !slices.Contains(d.Controllers, "cpuset") {
+	if !d.isCpuset() {
 		return nil
 	}
 	for name, value := range t.cpuset {
@@ -230,7 +233,11 @@ func (t *Tree) Create(id string, limits Limits) (Group, error) {
 		return Group{}, err
 	}
 	g := t.Group(id)
-	for _, d := range g.Dirs {
+	for i, d := range g.Dirs {
+		if d.isCpuset() && limits.CpusetCPUs == "" && limits.CpusetMems == "" {
+			continue // the first cpuset of a machine costs 5 ms: the kernel patches its own code
+		}
+		g.Dirs[i].Made = true
 		if err := t.makeDir(d); err != nil {
 			return g, err
 		}
