@@ -51,7 +51,8 @@ func TestDaemonConfig(t *testing.T) {
 		{"nothing said", "", nil, plain(func(*DaemonConfig) {})},
 		{"empty file", " \n", nil, plain(func(*DaemonConfig) {})},
 		{
-			"roots of its own", "", []string{"-H", "unix:///x/s", "-H", "tcp://127.0.0.1:1", "--data-root", "/x/d", "--exec-root", "/x/e"},
+			"roots of its own", "",
+			[]string{"-H", "unix:///x/s", "-H", "tcp://127.0.0.1:1", "--data-root", "/x/d", "--exec-root", "/x/e"},
 			plain(func(c *DaemonConfig) {
 				c.Hosts, c.DataRoot, c.ExecRoot, c.PidFile = []string{"unix:///x/s", "tcp://127.0.0.1:1"}, "/x/d", "/x/e", "/x/e/linkspan.pid"
 			}),
@@ -69,7 +70,8 @@ func TestDaemonConfig(t *testing.T) {
 		},
 		{
 			"file", `{"hosts":["unix:///x/s"],"default-address-pools":[{"base":"10.10.0.0/16","size":24},{"base":"fd00::/48","size":64}],
-				"icc":false,"mtu":1400,"bridge":"none","dns":["10.0.0.53"],"plugin-dirs":["/p"],"live-restore":true,"debug":true}`, []string{"--exec-root", "/x/e"},
+				"icc":false,"mtu":1400,"bridge":"none","dns":["10.0.0.53"],"plugin-dirs":["/p"],"live-restore":true,"debug":true}`,
+			[]string{"--exec-root", "/x/e"},
 			plain(func(c *DaemonConfig) {
 				c.Hosts, c.DefaultAddressPools, c.ICC, c.MTU, c.Bridge, c.Debug = []string{"unix:///x/s"}, pools, false, 1400, "none", true
 				c.DNS, c.PluginDir, c.ExecRoot, c.PidFile = []netip.Addr{netip.MustParseAddr("10.0.0.53")}, []string{"/p"}, "/x/e", "/x/e/linkspan.pid"

@@ -110,8 +110,10 @@ func TestNetworkCreateRequest(t *testing.T) {
 	tests := []struct{ name, line, part, want string }{
 		{"plain", "lab", "", `{"Attachable":false,"ConfigFrom":null,"ConfigOnly":false,"Driver":"bridge",` +
 			`"IPAM":{"Config":[],"Driver":"default","Options":{}},"Ingress":false,"Internal":false,"Labels":{},"Name":"lab","Options":{},"Scope":""}`},
-		{"pools by containment", "--subnet 10.1.0.0/16 --subnet fd00:1::/64 --gateway fd00:1::1 --gateway 10.1.0.1 --ip-range 10.1.5.0/24 --aux-address r=10.1.0.9 lab", "IPAM Config",
-			`[{"AuxiliaryAddresses":{"r":"10.1.0.9"},"Gateway":"10.1.0.1","IPRange":"10.1.5.0/24","Subnet":"10.1.0.0/16"},{"Gateway":"fd00:1::1","Subnet":"fd00:1::/64"}]`},
+		{
+			"pools by containment", "--subnet 10.1.0.0/16 --subnet fd00:1::/64 --gateway fd00:1::1 --gateway 10.1.0.1 --ip-range 10.1.5.0/24 --aux-address r=10.1.0.9 lab", "IPAM Config",
+			`[{"AuxiliaryAddresses":{"r":"10.1.0.9"},"Gateway":"10.1.0.1","IPRange":"10.1.5.0/24","Subnet":"10.1.0.0/16"},{"Gateway":"fd00:1::1","Subnet":"fd00:1::/64"}]`,
+		},
 		{"options", "-o com.docker.network.driver.mtu=1400 -o a=b=c lab", "Options", `{"a":"b=c","com.docker.network.driver.mtu":"1400"}`},
 		{"IPv6 asked for", "--ipv6 lab", "EnableIPv6", "true"},
 		{"IPv4 turned off", "--ipv4=false lab", "EnableIPv4", "false"},
