@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -38,7 +40,11 @@ func (a *app) startDaemon(ctx context.Context) error {
 	}
 	fmt.Fprintf(a.err, "linkspan: no daemon at %s: started one, process %d, log in %s\n", defaultSocket, daemon.Process.Pid, logName)
 	gone := make(chan error, 1)
-	go func() { gone <- daemon.Wait() }()
+	go func() {
+		// A daemon that ends well has still not served.
+		err := daemon.Wait()
+		gone <- cmp.Or(err, errors.New("exit status 0"))
+	}()
 	return awaitSocket(ctx, defaultSocket, gone, logName)
 }
 
@@ -55,10 +61,20 @@ func awaitSocket(ctx context.Context, socket string, gone <-chan error, logName 
 		}
 		select {
 		case err := <-gone:
-			return fmt.Errorf("starting a daemon: it ended at once: %w: see %s", errors.Join(err, ctx.Err()), logName)
+			return fmt.Errorf("starting a daemon: it ended at once (%w): %s: see %s", err, lastLine(logName), logName)
 		case <-ctx.Done():
 			return fmt.Errorf("starting a daemon: no answer at %s within 5 s: see %s", socket, logName)
 		case <-tick.C:
 		}
 	}
+}
+
+// lastLine returns a daemon's last words.
+func lastLine(name string) string {
+	content, err := os.ReadFile(name)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
+	return lines[len(lines)-1]
 }

@@ -73,13 +73,14 @@ func parseEnvFile(content string, getenv func(string) (string, bool)) ([]string,
 
 func (o *containerOptions) allLabels(from ambient) (map[string]string, error) {
 	var values []string
-	nothing := func(string) (string, bool) { return "", false }
+	// A label without a value is empty, not drawn from anywhere.
+	empty := func(string) (string, bool) { return "", true }
 	for _, name := range o.labelFiles {
 		content, err := from.readFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("reading --label-file: %w", err)
 		}
-		labels, err := parseEnvFile(string(content), nothing)
+		labels, err := parseEnvFile(string(content), empty)
 		if err != nil {
 			return nil, fmt.Errorf("reading --label-file %s: %w", name, err)
 		}

@@ -37,10 +37,27 @@ type containerOptions struct {
 // bind declares the flags under Docker's names.
 func (o *containerOptions) bind(flags *pflag.FlagSet) {
 	flags.SetInterspersed(false)
+	flags.SetNormalizeFunc(currentName)
 	o.bindProcess(flags)
 	o.bindNetwork(flags)
 	o.bindFiles(flags)
 	o.bindLimits(flags)
+}
+
+// currentName maps the names that flags had, or have elsewhere, to one: two
+// flags of one list would each begin it anew.
+func currentName(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	switch name {
+	case "net":
+		name = "network"
+	case "net-alias", "alias":
+		name = "network-alias"
+	case "dns-opt":
+		name = "dns-option"
+	case "time":
+		name = "timeout"
+	}
+	return pflag.NormalizedName(name)
 }
 
 func (o *containerOptions) bindProcess(flags *pflag.FlagSet) {
@@ -77,13 +94,7 @@ func (o *containerOptions) bindProcess(flags *pflag.FlagSet) {
 
 func (o *containerOptions) bindNetwork(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.networks, "network", nil, "connect a container to a network (`name`, or name=NET,ip=ADDR,alias=NAME,...)")
-	flags.StringArrayVar(&o.networks, "net", nil, "connect a container to a network")
 	flags.StringArrayVar(&o.aliases, "network-alias", nil, "add network-scoped alias for the container")
-	flags.StringArrayVar(&o.aliases, "net-alias", nil, "add network-scoped alias for the container")
-	flags.StringArrayVar(&o.aliases, "alias", nil, "add network-scoped alias for the container")
-	for _, old := range []string{"net", "net-alias", "alias"} {
-		flags.Lookup(old).Hidden = true
-	}
 	flags.StringVar(&o.ip, "ip", "", "IPv4 `address` (e.g., 172.30.100.104)")
 	flags.StringVar(&o.ip6, "ip6", "", "IPv6 `address` (e.g., 2001:db8::33)")
 	flags.StringVar(&o.mac, "mac-address", "", "container MAC `address` (e.g., 92:d0:c6:0a:29:33)")
@@ -93,8 +104,6 @@ func (o *containerOptions) bindNetwork(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.dns, "dns", nil, "set custom DNS servers")
 	flags.StringArrayVar(&o.dnsSearch, "dns-search", nil, "set custom DNS search domains")
 	flags.StringArrayVar(&o.dnsOptions, "dns-option", nil, "set DNS options")
-	flags.StringArrayVar(&o.dnsOptions, "dns-opt", nil, "set DNS options")
-	flags.Lookup("dns-opt").Hidden = true
 	flags.StringArrayVarP(&o.publish, "publish", "p", nil, "publish a container's port(s) to the host")
 	flags.BoolVarP(&o.publishAll, "publish-all", "P", false, "publish all exposed ports to random ports")
 	flags.StringArrayVar(&o.expose, "expose", nil, "expose a port or a range of ports")
@@ -146,7 +155,9 @@ func (o *containerOptions) take(flags *pflag.FlagSet, args []string) error {
 		if o.rootfs == "" {
 			return errEmptyRootfs
 		}
-		o.command = args
+		if len(args) > 0 {
+			o.command = args
+		}
 		return nil
 	}
 	if len(args) == 0 {

@@ -197,6 +197,9 @@ func render(parsed *template.Template, one inspected) (string, error) {
 	if err := decoder.Decode(&raw); err != nil {
 		return "", fmt.Errorf("reading answer: %w", err)
 	}
+	if object, ok := raw.(map[string]any); ok && object["ID"] == nil {
+		object["ID"] = object["Id"]
+	}
 	text.Reset()
 	err := parsed.Execute(&text, raw)
 	switch {

@@ -82,12 +82,11 @@ func stopping(word, short string) verb {
 		Args:  cobra.MinimumNArgs(1),
 	}
 	cmd.Flags().IntVarP(&timeout, "timeout", "t", 0, "`seconds` to wait before killing the container")
-	cmd.Flags().IntVar(&timeout, "time", 0, "`seconds` to wait before killing the container")
-	cmd.Flags().Lookup("time").Hidden = true
+	cmd.Flags().SetNormalizeFunc(currentName)
 	cmd.Flags().StringVarP(&signalName, "signal", "s", "", "signal to send to the container")
 	return verb{cmd, func(cmd *cobra.Command, args []string) ([]call, error) {
 		query := url.Values{}
-		if cmd.Flags().Changed("timeout") || cmd.Flags().Changed("time") {
+		if cmd.Flags().Changed("timeout") {
 			query.Set("t", strconv.Itoa(timeout))
 		}
 		if signalName != "" {
