@@ -1,0 +1,104 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/volume"
+
+	"github.com/linkspan/linkspan"
+)
+
+// noImages is what there is instead of images.
+const noImages = "images are not supported by this release: run a directory instead (linkspan run --rootfs DIR)"
+
+// absentRoutes are those of the Docker Engine API that are not served, each
+// with what to say. A client hears that, and not that the page is unknown.
+func absentRoutes() []Route {
+	refuse := func(kind error, text string) func(*Server, http.ResponseWriter, *http.Request) error {
+		return func(*Server, http.ResponseWriter, *http.Request) error { return linkspan.Errorf(kind, "%s", text) }
+	}
+	var routes []Route
+	for _, group := range []struct {
+		kind  error
+		text  string
+		paths []Route
+	}{
+		{linkspan.ErrNotImplemented, noImages, []Route{
+			{Method: "POST", Path: "/images/create"}, {Method: "POST", Path: "/images/load"}, {Method: "GET", Path: "/images/get"},
+			{Method: "GET", Path: "/images/search"}, {Method: "GET", Path: "/images/{name:.*}/get"}, {Method: "POST", Path: "/images/{name:.*}/push"},
+			{Method: "GET", Path: "/distribution/{name:.*}/json"}, {Method: "POST", Path: "/commit"}, {Method: "POST", Path: "/auth"},
+		}},
+		{linkspan.ErrNotImplemented, "there is no builder here: build elsewhere", []Route{
+			{Method: "POST", Path: "/build"}, {Method: "POST", Path: "/build/prune"}, {Method: "POST", Path: "/build/cancel"}, {Method: "POST", Path: "/session"}, {Method: "POST", Path: "/grpc"},
+		}},
+		{linkspan.ErrNotImplemented, "named volumes are not supported by this release: bind a directory instead (-v /dir:/dir)", []Route{
+			{Method: "POST", Path: "/volumes/create"}, {Method: "PUT", Path: "/volumes/{name:.*}"},
+		}},
+		{linkspan.ErrNotImplemented, "this request for a container is not supported by this release", []Route{
+			{Method: "GET", Path: "/containers/{name}/stats"}, {Method: "GET", Path: "/containers/{name}/changes"}, {Method: "GET", Path: "/containers/{name}/export"},
+			{Method: "GET", Path: "/containers/{name}/archive"}, {Method: "HEAD", Path: "/containers/{name}/archive"}, {Method: "PUT", Path: "/containers/{name}/archive"},
+			{Method: "POST", Path: "/containers/{name}/update"}, {Method: "GET", Path: "/containers/{name}/attach/ws"},
+		}},
+		{linkspan.ErrUnavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`, []Route{
+			{Method: "GET", Path: "/swarm"}, {Method: "GET", Path: "/nodes"}, {Method: "GET", Path: "/nodes/{id}"}, {Method: "GET", Path: "/services"}, {Method: "GET", Path: "/services/{id}"},
+			{Method: "POST", Path: "/services/create"}, {Method: "GET", Path: "/tasks"}, {Method: "GET", Path: "/tasks/{id}"},
+			{Method: "GET", Path: "/secrets"}, {Method: "GET", Path: "/secrets/{id}"}, {Method: "POST", Path: "/secrets/create"},
+			{Method: "GET", Path: "/configs"}, {Method: "GET", Path: "/configs/{id}"}, {Method: "POST", Path: "/configs/create"},
+		}},
+		{linkspan.ErrNotImplemented, "there is no swarm mode here", []Route{
+			{Method: "POST", Path: "/swarm/init"}, {Method: "POST", Path: "/swarm/join"}, {Method: "POST", Path: "/swarm/leave"}, {Method: "POST", Path: "/swarm/update"},
+		}},
+	} {
+		for _, route := range group.paths {
+			route.handle = refuse(group.kind, group.text)
+			routes = append(routes, route)
+		}
+	}
+	return append(routes,
+		Route{"GET", "/plugins", (*Server).listPlugins},
+		Route{"GET", "/plugins/{name:.*}/json", (*Server).missingPlugin},
+	)
+}
+
+func (s *Server) listImages(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, []image.Summary{})
+	return nil
+}
+
+func (s *Server) pruneImages(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, image.PruneReport{})
+	return nil
+}
+
+func (s *Server) missingImage(_ http.ResponseWriter, r *http.Request) error {
+	return noSuchImage(variable(r, "name"))
+}
+
+func noSuchImage(ref string) error {
+	return linkspan.Errorf(linkspan.ErrNotFound, "No such image: %s", ref)
+}
+
+func (s *Server) listVolumes(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, volume.ListResponse{Volumes: []volume.Volume{}})
+	return nil
+}
+
+func (s *Server) pruneVolumes(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, volume.PruneReport{})
+	return nil
+}
+
+func (s *Server) missingVolume(_ http.ResponseWriter, r *http.Request) error {
+	name := variable(r, "name")
+	return linkspan.Errorf(linkspan.ErrNotFound, "get %s: no such volume", name)
+}
+
+func (s *Server) listPlugins(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, []struct{}{})
+	return nil
+}
+
+func (s *Server) missingPlugin(_ http.ResponseWriter, r *http.Request) error {
+	return linkspan.Errorf(linkspan.ErrNotFound, "plugin %q not found", variable(r, "name"))
+}

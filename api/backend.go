@@ -1,0 +1,107 @@
+package api
+
+import (
+	"context"
+	"io"
+
+	"github.com/moby/moby/api/types/container"
+	apinetwork "github.com/moby/moby/api/types/network"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/controller"
+	"github.com/linkspan/linkspan/endpoint"
+	"github.com/linkspan/linkspan/network"
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/runtime"
+)
+
+// Networking is what the network routes need; *controller.Controller has it.
+// It is a sum of small interfaces, one for each family of routes, so that a
+// test fakes only the family that it is about.
+type Networking interface {
+	networkReader
+	networkMaker
+	connector
+	explainer
+	teller
+}
+
+type networkReader interface {
+	Network(ref string) (network.Network, error)
+	Networks() []network.Network
+	Endpoints(network linkspan.ID) []endpoint.Endpoint
+	Status(network linkspan.ID) []controller.PoolStatus
+}
+
+type networkMaker interface {
+	CreateNetwork(context.Context, controller.NetworkSpec) (network.Network, error)
+	RemoveNetwork(ctx context.Context, ref string) error
+	Prune(context.Context, func(network.Network) bool) ([]string, error)
+}
+
+type connector interface {
+	Connect(ctx context.Context, ref string, owner linkspan.ID, settings *apinetwork.EndpointSettings) error
+	Disconnect(ctx context.Context, ref string, owner linkspan.ID, force bool) error
+	Rename(owner linkspan.ID, name string) error
+	Settings(owner linkspan.ID) container.NetworkSettings
+}
+
+type explainer interface {
+	ExplainCreate(context.Context, controller.NetworkSpec) (op.Plan, error)
+	ExplainRemove(ref string) (op.Plan, error)
+	ExplainAttach(controller.Container) (op.Plan, error)
+}
+
+type teller interface {
+	NetworkCommands(ref string) (op.Plan, error)
+	ContainerCommands(owner linkspan.ID) (op.Plan, error)
+	HostCommands() op.Plan
+}
+
+// Containers is what the container routes need; *runtime.Runtime has it. It is
+// a sum of small interfaces, as Networking is.
+type Containers interface {
+	containerRecords
+	lifecycle
+	freezer
+	observer
+	terminal
+	execs
+}
+
+type containerRecords interface {
+	Create(context.Context, runtime.Request) (c runtime.Container, warnings []string, err error)
+	Get(ref string) (runtime.Container, error)
+	List() []runtime.Container
+	Rename(ctx context.Context, ref, name string) error
+}
+
+type lifecycle interface {
+	Start(ctx context.Context, ref string) error
+	Stop(ctx context.Context, ref string, o runtime.StopOptions) error
+	Kill(ctx context.Context, ref, signal string) error
+	Remove(ctx context.Context, ref string, force bool) error
+}
+
+type freezer interface {
+	Pause(ctx context.Context, ref string) error
+	Unpause(ctx context.Context, ref string) error
+}
+
+type observer interface {
+	Waiter(ref string, condition container.WaitCondition) (*runtime.Waiter, error)
+	Top(ctx context.Context, ref, args string) (container.TopResponse, error)
+	Logs(ctx context.Context, ref string, o runtime.LogOptions, w io.Writer) error
+}
+
+type terminal interface {
+	Attach(ctx context.Context, ref string, o runtime.AttachOptions) (runtime.Stream, error)
+	Resize(ctx context.Context, ref string, rows, cols int) error
+}
+
+type execs interface {
+	ExecCreate(ctx context.Context, ref string, q container.ExecCreateRequest) (id string, err error)
+	ExecStart(ctx context.Context, id string, o container.ExecStartRequest) (runtime.Stream, error)
+	ExecInspect(id string) (runtime.Exec, error)
+	ExecResize(ctx context.Context, id string, rows, cols int) error
+}

@@ -1,0 +1,173 @@
+package api
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	apinetwork "github.com/moby/moby/api/types/network"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/runtime"
+)
+
+// rootfsAnnotation is the annotation of a container that runs on a directory
+// and has no image.
+const rootfsAnnotation = "linkspan.rootfs"
+
+const macDeprecated = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
+
+// createBody is the body of a creation, with a field that the types of today
+// no longer have.
+type createBody struct {
+	container.CreateRequest
+	MacAddress string
+}
+
+func (s *Server) createContainer(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength == 0 {
+		return linkspan.Errorf(linkspan.ErrInvalid, "invalid JSON: EOF")
+	}
+	var body createBody
+	if err := readJSON(w, r, &body); err != nil {
+		return err
+	}
+	request, warnings, err := s.creation(body, versionOf(r))
+	if err != nil {
+		return err
+	}
+	request.Name = r.URL.Query().Get("name")
+	c, more, err := s.containers.Create(r.Context(), request)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusCreated, container.CreateResponse{ID: string(c.ID), Warnings: append(warnings, more...)})
+	return nil
+}
+
+// creation reads what a client wants of a new container.
+func (s *Server) creation(body createBody, v version) (runtime.Request, []string, error) {
+	warnings := []string{}
+	if body.Config == nil {
+		return runtime.Request{}, nil, linkspan.Errorf(linkspan.ErrInvalid, "config cannot be empty in order to create a container")
+	}
+	request := runtime.Request{Config: body.Config, HostConfig: body.HostConfig, Networking: body.NetworkingConfig}
+	if request.HostConfig == nil {
+		request.HostConfig = &container.HostConfig{}
+	}
+	if request.Networking == nil {
+		request.Networking = &apinetwork.NetworkingConfig{}
+	}
+	request.Rootfs = request.HostConfig.Annotations[rootfsAnnotation]
+	if request.Rootfs == "" && body.Image != "" {
+		return request, nil, noSuchImage(body.Image)
+	}
+	if err := checkLogging(request.HostConfig); err != nil {
+		return request, nil, err
+	}
+	s.fillHostConfig(request.HostConfig)
+	if err := checkEndpoints(request.Networking, v); err != nil {
+		return request, nil, err
+	}
+	nameDefault(request.Networking)
+	if v < 52 && body.MacAddress != "" {
+		if err := migrateMAC(body.MacAddress, request.HostConfig.NetworkMode, request.Networking); err != nil {
+			return request, nil, err
+		}
+		if v >= 44 {
+			warnings = append(warnings, macDeprecated)
+		}
+	}
+	return request, warnings, nil
+}
+
+// checkLogging refuses log drivers that there are not: output that goes
+// nowhere is found out too late.
+func checkLogging(h *container.HostConfig) error {
+	switch h.LogConfig.Type {
+	case "", "json-file":
+		return nil
+	case "local", "none", "journald", "syslog", "gelf", "fluentd", "awslogs", "splunk", "gcplogs", "etwlogs":
+		return linkspan.Errorf(linkspan.ErrNotImplemented, "log driver %q is not supported by this release: use json-file", h.LogConfig.Type)
+	}
+	return linkspan.Errorf(linkspan.ErrInvalid, "logger: no log driver named '%s' is registered", h.LogConfig.Type)
+}
+
+// fillHostConfig puts in what a client that left it out will find in effect.
+func (s *Server) fillHostConfig(h *container.HostConfig) {
+	if h.NetworkMode == "" || h.NetworkMode == "default" {
+		h.NetworkMode = "bridge"
+	}
+	if donor, borrows := strings.CutPrefix(string(h.NetworkMode), "container:"); borrows && donor != "" {
+		// A name may be given to another container later; an ID may not.
+		if c, err := s.containers.Get(donor); err == nil {
+			h.NetworkMode = container.NetworkMode("container:" + string(c.ID))
+		}
+	}
+	if h.LogConfig.Type == "" {
+		h.LogConfig.Type = "json-file"
+	}
+	if h.LogConfig.Config == nil {
+		h.LogConfig.Config = map[string]string{}
+	}
+	if h.RestartPolicy.Name == "" {
+		h.RestartPolicy.Name = container.RestartPolicyDisabled
+	}
+	if h.IpcMode == "" {
+		h.IpcMode = container.IPCModePrivate
+	}
+	if h.CgroupnsMode == "" {
+		h.CgroupnsMode = container.CgroupnsModePrivate
+	}
+	if h.ShmSize == 0 {
+		h.ShmSize = 64 << 20
+	}
+}
+
+func checkEndpoints(n *apinetwork.NetworkingConfig, v version) error {
+	names := slices.Sorted(maps.Keys(n.EndpointsConfig))
+	for _, name := range names {
+		if n.EndpointsConfig[name] == nil {
+			return linkspan.Errorf(linkspan.ErrInvalid, "invalid config for network %s: EndpointsConfig is nil", name)
+		}
+	}
+	if v < 44 && len(names) > 1 {
+		return linkspan.Errorf(linkspan.ErrInvalid, "Container cannot be created with multiple network endpoints: %s", strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// nameDefault gives the endpoint on the default network that network's name.
+func nameDefault(n *apinetwork.NetworkingConfig) {
+	if settings, given := n.EndpointsConfig["default"]; given {
+		delete(n.EndpointsConfig, "default")
+		n.EndpointsConfig["bridge"] = settings
+	}
+}
+
+// migrateMAC moves the container-wide MAC address of old clients to the
+// endpoint on the network that the container's mode names.
+func migrateMAC(text string, mode container.NetworkMode, n *apinetwork.NetworkingConfig) error {
+	var mac apinetwork.HardwareAddr
+	if err := mac.UnmarshalText([]byte(text)); err != nil {
+		return linkspan.Errorf(linkspan.ErrInvalid, "invalid MAC address: %w", err)
+	}
+	if mode.IsContainer() || mode.IsHost() {
+		return linkspan.Errorf(linkspan.ErrInvalid, "conflicting options: mac-address and the network mode")
+	}
+	if n.EndpointsConfig == nil {
+		n.EndpointsConfig = make(map[string]*apinetwork.EndpointSettings)
+	}
+	settings := n.EndpointsConfig[string(mode)]
+	if settings == nil {
+		settings = &apinetwork.EndpointSettings{}
+		n.EndpointsConfig[string(mode)] = settings
+	}
+	if len(settings.MacAddress) > 0 && settings.MacAddress.String() != mac.String() {
+		return linkspan.Errorf(linkspan.ErrInvalid, "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty")
+	}
+	settings.MacAddress = mac
+	return nil
+}

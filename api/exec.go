@@ -1,0 +1,120 @@
+package api
+
+import (
+	"io"
+	"net/http"
+
+	"github.com/moby/moby/api/types/common"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/term"
+
+	"github.com/linkspan/linkspan"
+)
+
+func (s *Server) createExec(w http.ResponseWriter, r *http.Request) error {
+	var request container.ExecCreateRequest
+	if err := readJSON(w, r, &request); err != nil {
+		return err
+	}
+	if len(request.Cmd) == 0 {
+		return linkspan.Errorf(linkspan.ErrInvalid, "No exec command specified")
+	}
+	if _, err := detachKeys(request.DetachKeys); err != nil {
+		return err
+	}
+	if versionOf(r) < 42 {
+		request.ConsoleSize = nil
+	}
+	id, err := s.containers.ExecCreate(r.Context(), variable(r, "name"), request)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusCreated, common.IDResponse{ID: id})
+	return nil
+}
+
+// startExec runs a process and turns the connection into its streams. The
+// client has learnt that before the process starts, so it reads why it did
+// not from the stream, and the exit code from the exec's inspection.
+func (s *Server) startExec(w http.ResponseWriter, r *http.Request) error {
+	var request container.ExecStartRequest
+	if err := readJSON(w, r, &request); err != nil {
+		return err
+	}
+	id := variable(r, "id")
+	exec, err := s.containers.ExecInspect(id)
+	if err != nil {
+		return err
+	}
+	if exec.Running || exec.ExitCode != nil {
+		return linkspan.Errorf(linkspan.ErrConflict, "exec command %s has already run", id)
+	}
+	if versionOf(r) < 42 {
+		request.ConsoleSize = nil
+	}
+	if request.Detach {
+		if _, err := s.containers.ExecStart(r.Context(), id, request); err != nil {
+			return err
+		}
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	keys, err := detachKeys(exec.Request.DetachKeys)
+	if err != nil {
+		return err
+	}
+	conn, input, err := s.hijack(w, r, exec.Request.Tty)
+	if err != nil {
+		return err
+	}
+	defer s.hijacked.remove(conn)
+	stream, err := s.containers.ExecStart(r.Context(), id, request)
+	if err != nil {
+		writeFailure(conn, err, exec.Request.Tty)
+		return nil
+	}
+	if exec.Request.Tty && exec.Request.AttachStdin {
+		input = term.NewEscapeProxy(input, keys)
+	}
+	s.join(conn, input, stream)
+	return nil
+}
+
+// writeFailure tells on the stream why nothing runs.
+func writeFailure(w io.Writer, err error, tty bool) {
+	text := []byte(err.Error() + "\r\n")
+	if !tty {
+		n := len(text)
+		text = append([]byte{1, 0, 0, 0, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, text...)
+	}
+	w.Write(text) //nolint:errcheck // a client that has gone wants to know nothing
+}
+
+func (s *Server) inspectExec(w http.ResponseWriter, r *http.Request) error {
+	exec, err := s.containers.ExecInspect(variable(r, "id"))
+	if err != nil {
+		return err
+	}
+	q := exec.Request
+	process := &container.ExecProcessConfig{Tty: q.Tty, User: q.User, Privileged: &q.Privileged, Arguments: []string{}}
+	if len(q.Cmd) > 0 {
+		process.Entrypoint, process.Arguments = q.Cmd[0], q.Cmd[1:]
+	}
+	writeJSON(w, http.StatusOK, container.ExecInspectResponse{
+		ID: exec.ID, Running: exec.Running, ExitCode: exec.ExitCode, ProcessConfig: process, OpenStdin: q.AttachStdin,
+		OpenStdout: q.AttachStdout, OpenStderr: q.AttachStderr, ContainerID: string(exec.Container), DetachKeys: []byte(q.DetachKeys), Pid: exec.Pid,
+	})
+	return nil
+}
+
+func (s *Server) resizeExec(w http.ResponseWriter, r *http.Request) error {
+	height, width, err := terminalSize(r)
+	if err != nil {
+		return err
+	}
+	if err := s.containers.ExecResize(r.Context(), variable(r, "id"), height, width); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}

@@ -1,0 +1,102 @@
+package api
+
+import (
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/storage"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/runtime"
+)
+
+func (s *Server) inspectContainer(w http.ResponseWriter, r *http.Request) error {
+	c, err := s.containers.Get(variable(r, "name"))
+	if err != nil {
+		return err
+	}
+	v := versionOf(r)
+	inspect := s.inspect(c)
+	if v >= 52 {
+		writeJSON(w, http.StatusOK, inspect)
+		return nil
+	}
+	writeJSON(w, http.StatusOK, legacyInspect(inspect, v))
+	return nil
+}
+
+// inspect is a container as clients see it.
+func (s *Server) inspect(c runtime.Container) container.InspectResponse {
+	command := slices.Concat(c.Config.Entrypoint, c.Config.Cmd)
+	path, args := "", []string{}
+	if len(command) > 0 {
+		path, args = command[0], command[1:]
+	}
+	settings := s.networks.Settings(c.ID)
+	data := filepath.Join(s.about.DataRoot, "containers", string(c.ID))
+	config := *c.Config
+	if config.Hostname == "" && !c.HostConfig.NetworkMode.IsHost() && !c.HostConfig.NetworkMode.IsContainer() {
+		config.Hostname = c.ID.Short()
+	}
+	if config.Labels == nil {
+		config.Labels = map[string]string{}
+	}
+	inspect := container.InspectResponse{
+		ID: string(c.ID), Created: c.Created.Format(time.RFC3339Nano), Path: path, Args: args, State: wireState(c.State), Image: c.Config.Image,
+		LogPath: filepath.Join(data, string(c.ID)+"-json.log"), Name: "/" + c.Name, Driver: "overlay2", Platform: "linux",
+		HostConfig: c.HostConfig, Config: &config, NetworkSettings: &settings, Mounts: mountPoints(c.HostConfig),
+		GraphDriver: &storage.DriverData{Name: "overlay2", Data: map[string]string{
+			"ID": string(c.ID), "LowerDir": strings.Join(lower(c), ":"), "UpperDir": filepath.Join(data, "upper"), "WorkDir": filepath.Join(data, "work"),
+		}},
+	}
+	if settings.SandboxID != "" {
+		dir := filepath.Join(s.about.ExecRoot, "sandboxes", linkspan.ID(settings.SandboxID).Short())
+		inspect.HostsPath, inspect.ResolvConfPath, inspect.HostnamePath = filepath.Join(dir, "hosts"), filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "hostname")
+	}
+	return inspect
+}
+
+func lower(c runtime.Container) []string {
+	if c.Rootfs != "" {
+		return []string{c.Rootfs}
+	}
+	return c.Lower
+}
+
+func wireState(s runtime.State) *container.State {
+	return &container.State{
+		Status: s.Status, Running: s.Running(), Paused: s.Status == container.StatePaused, Restarting: s.Status == container.StateRestarting,
+		OOMKilled: s.OOMKilled, Dead: s.Status == container.StateDead, Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error,
+		StartedAt: s.StartedAt.UTC().Format(time.RFC3339Nano), FinishedAt: s.FinishedAt.UTC().Format(time.RFC3339Nano),
+	}
+}
+
+// mountPoints lists what the user has mounted.
+func mountPoints(h *container.HostConfig) []container.MountPoint {
+	points := []container.MountPoint{}
+	for _, bind := range h.Binds {
+		parts := strings.Split(bind, ":")
+		if len(parts) < 2 {
+			continue
+		}
+		point := container.MountPoint{Type: mount.TypeBind, Source: parts[0], Destination: parts[1], RW: true, Propagation: mount.PropagationRPrivate}
+		if len(parts) > 2 {
+			point.Mode = parts[2]
+			point.RW = !slices.Contains(strings.Split(parts[2], ","), "ro")
+		}
+		points = append(points, point)
+	}
+	for _, m := range h.Mounts {
+		point := container.MountPoint{Type: m.Type, Source: m.Source, Destination: m.Target, RW: !m.ReadOnly}
+		if m.Type == mount.TypeBind {
+			point.Propagation = mount.PropagationRPrivate
+		}
+		points = append(points, point)
+	}
+	return points
+}
