@@ -135,7 +135,7 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 		return fmt.Errorf("recovering networks: %w", err)
 	}
 	s.containers, err = runtime.New(runtime.Options{
-		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Networks: api.Attachments{Controller: s.controller},
+		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Networks: api.Networks{Controller: s.controller},
 		Events: events.Container, Logf: logf,
 	})
 	if err != nil {
@@ -146,7 +146,10 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	}
 	s.server = api.New(api.Options{
 		Networks: s.controller, Containers: s.containers, Events: events, Logf: logf,
-		About: api.About{Version: version, DataRoot: config.DataRoot},
+		About: api.About{
+			Version: version, DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Debug: config.Debug,
+			NetworkDrivers: []string{"bridge", "host", "null"}, FirewallDriver: "nftables",
+		},
 	})
 	return nil
 }
