@@ -80,7 +80,7 @@ func House() Policy {
 			"controller":          {"store", "drivers", "firewall", "firewall/nftables", "firewall/iptables", "ipam", "dns", "dns/resolvconf"},
 			"runtime/...":         {"kernel", "sandbox"},
 			"plugin/...":          {"drivers", "ipam"},
-			"api/...":             {"controller", "runtime"},
+			"api/...":             {"controller", "runtime/..."},
 			"lab/...":             {"op"},
 			"cmd/linkspan":        {"*"},
 			"cmd/linkspan-shim":   {"runtime/...", "kernel"},
