@@ -50,7 +50,9 @@ type client struct {
 }
 
 func newSession(p *Process, l *log) *session {
-	return &session{once: p.StdinOnce, tty: p.Tty, done: make(chan struct{}), log: l}
+	s := &session{once: p.StdinOnce, tty: p.Tty, done: make(chan struct{}), log: l}
+	s.streams.theirs = [3]int{-1, -1, -1} // zero would be a descriptor of the shim's own
+	return s
 }
 
 // attach adds a client. With ack it is told where the log stands.

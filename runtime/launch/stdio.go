@@ -18,7 +18,6 @@ type stdio struct {
 
 // open makes the streams, in the root of the calling thread.
 func (io *stdio) open(p *Process, id identity) error {
-	io.theirs = [3]int{-1, -1, -1}
 	if p.Tty {
 		return io.openTerminal(p, id)
 	}
