@@ -148,7 +148,7 @@ func (w watch) wants(m events.Message) bool {
 		return false
 	}
 	f := w.filters
-	return f.exact("type", string(m.Type)) && f.exact("scope", m.Scope) && f.labels("label", m.Actor.Attributes) &&
+	return f.exact("type", string(m.Type)) && f.exact("scope", m.Scope) && f.labels(m.Actor.Attributes) &&
 		f.action(string(m.Action)) && f.image(m) &&
 		f.actor(m, events.ContainerEventType, "container") && f.actor(m, events.NetworkEventType, "network") &&
 		f.actor(m, events.VolumeEventType, "volume") && f.actor(m, events.DaemonEventType, "daemon") &&

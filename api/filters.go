@@ -78,9 +78,9 @@ func (f filters) like(field string, values ...string) bool {
 	return false
 }
 
-// labels tells whether all conditions key or key=value hold.
-func (f filters) labels(field string, labels map[string]string) bool {
-	for _, want := range f[field] {
+// labels tells whether all conditions key or key=value of the filter label hold.
+func (f filters) labels(labels map[string]string) bool {
+	for _, want := range f["label"] {
 		if !hasLabel(labels, want) {
 			return false
 		}
@@ -102,7 +102,7 @@ func (f filters) prunable(labels map[string]string, created, until time.Time) bo
 			return false
 		}
 	}
-	return f.labels("label", labels) && (until.IsZero() || created.Before(until))
+	return f.labels(labels) && (until.IsZero() || created.Before(until))
 }
 
 // pruneFilters reads the filters of a prune route.

@@ -109,7 +109,7 @@ func (l listing) record(c runtime.Container) bool {
 		return false
 	}
 	bare, _, _ := strings.Cut(c.Config.Image, ":")
-	return l.like("name", c.Name, "/"+c.Name) && l.like("id", string(c.ID)) && l.labels("label", c.Config.Labels) &&
+	return l.like("name", c.Name, "/"+c.Name) && l.like("id", string(c.ID)) && l.labels(c.Config.Labels) &&
 		(l.exact("ancestor", c.Config.Image) || l.exact("ancestor", bare)) && l.volume(c.HostConfig) && l.ports(c)
 }
 

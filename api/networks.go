@@ -47,7 +47,7 @@ func (f filters) network(n network.Network) bool {
 		kind = "builtin"
 	}
 	return f.exact("driver", n.Driver) && f.exact("scope", n.Scope) && f.exact("type", kind) &&
-		f.like("name", n.Name) && f.like("id", string(n.ID)) && f.labels("label", n.Labels)
+		f.like("name", n.Name) && f.like("id", string(n.ID)) && f.labels(n.Labels)
 }
 
 // dangling networks are used by nobody and not predefined.

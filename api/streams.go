@@ -199,8 +199,8 @@ func hungUp(conn net.Conn) bool {
 	gone := false
 	err = raw.Control(func(fd uintptr) {
 		poll := []unix.PollFd{{Fd: int32(fd)}}
-		n, err := unix.Poll(poll, 0)
-		gone = err == nil && n > 0 && poll[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+		n, failed := unix.Poll(poll, 0)
+		gone = failed == nil && n > 0 && poll[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
 	})
 	return gone || err != nil
 }

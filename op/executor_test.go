@@ -194,16 +194,25 @@ func TestExecutorOrder(t *testing.T) {
 		{"check", nil, func(x *op.Executor, p op.Plan) error { return x.Check(t.Context(), p) }, "check a, check b, check c", nil},
 		{"do fails", map[string]string{"c": "do"}, func(x *op.Executor, p op.Plan) error { return x.Do(t.Context(), p) }, "do a, do b, do c, undo b, undo a", []string{"c will not do", "step 3 of 3: fake c …"}},
 		{
-			"and so does its undoing", map[string]string{"c": "do", "b": "undo"}, func(x *op.Executor, p op.Plan) error { return x.Do(t.Context(), p) },
-			"do a, do b, do c, undo b, undo a", []string{"c will not do", "b will not undo", "undoing what was done before"},
+			"and so does its undoing",
+			map[string]string{"c": "do", "b": "undo"},
+			func(x *op.Executor, p op.Plan) error { return x.Do(t.Context(), p) },
+			"do a, do b, do c, undo b, undo a",
+			[]string{"c will not do", "b will not undo", "undoing what was done before"},
 		},
 		{
-			"undo goes on", map[string]string{"c": "undo", "a": "undo"}, func(x *op.Executor, p op.Plan) error { return x.Undo(t.Context(), p) },
-			"undo c, undo b, undo a", []string{"a will not undo", "c will not undo"},
+			"undo goes on",
+			map[string]string{"c": "undo", "a": "undo"},
+			func(x *op.Executor, p op.Plan) error { return x.Undo(t.Context(), p) },
+			"undo c, undo b, undo a",
+			[]string{"a will not undo", "c will not undo"},
 		},
 		{
-			"check goes on", map[string]string{"c": "check", "a": "check"}, func(x *op.Executor, p op.Plan) error { return x.Check(t.Context(), p) },
-			"check a, check b, check c", []string{"a will not check", "c will not check"},
+			"check goes on",
+			map[string]string{"c": "check", "a": "check"},
+			func(x *op.Executor, p op.Plan) error { return x.Check(t.Context(), p) },
+			"check a, check b, check c",
+			[]string{"a will not check", "c will not check"},
 		},
 		{"cancelled before", nil, func(x *op.Executor, p op.Plan) error {
 			ctx, cancel := context.WithCancel(t.Context())

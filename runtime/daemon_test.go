@@ -22,13 +22,13 @@ import (
 
 // daemonEnv makes the test binary a daemon that creates and starts what it
 // reads and then waits to be killed. A request that is not followed by another
-// is repeated for ever if daemonLoop is set.
+// is repeated for ever if daemonLoop is set. It returns only if something failed.
 const (
 	daemonEnv  = "LINKSPAN_RUNTIME_TEST_DAEMON"
 	daemonLoop = "LINKSPAN_RUNTIME_TEST_LOOP"
 )
 
-func daemonMain() int {
+func daemonMain() {
 	var netns, data, run string
 	fmt.Sscan(os.Getenv(daemonEnv), &netns, &data, &run)
 	r, err := New(Options{
@@ -37,17 +37,17 @@ func daemonMain() int {
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return
 	}
 	ctx := context.Background()
 	if err := r.Recover(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return
 	}
 	var requests []Request
 	if err := json.NewDecoder(os.Stdin).Decode(&requests); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return
 	}
 	for {
 		for _, q := range requests {

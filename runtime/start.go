@@ -262,8 +262,8 @@ func (r *Runtime) awaitExit(c Container, started *run) (launch.Status, error) {
 	if r.isClosed() {
 		return status, nil
 	}
-	if status, err := r.leftBehind(c); err == nil {
-		return status, nil
+	if left, err := r.leftBehind(c); err == nil {
+		return left, nil
 	}
 	text := "the shim of the container died" + r.complaint(c.ID)
 	if err := started.group.Kill(); err != nil {

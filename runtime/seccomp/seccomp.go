@@ -101,8 +101,8 @@ func compile(profile *specs.LinuxSeccomp) ([]byte, error) {
 	}
 	program := []bpf.Instruction{bpf.LoadAbsolute{Off: offsetArch, Size: 4}}
 	for _, machine := range machines {
-		block, err := rules(profile, machine)
-		if err != nil {
+		var block []bpf.Instruction
+		if block, err = rules(profile, machine); err != nil {
 			return nil, err
 		}
 		program = append(program,
