@@ -19,6 +19,7 @@ import (
 	"github.com/linkspan/linkspan/firewall/nftables"
 	"github.com/linkspan/linkspan/internal/nstest"
 	"github.com/linkspan/linkspan/ipam"
+	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/store"
 )
@@ -100,6 +101,8 @@ func (d *daemon) clear(t *testing.T) {
 	for _, id := range configured {
 		must(t, d.Forget(id))
 	}
+	_, err := d.Prune(ctx, func(network.Network) bool { return true })
+	must(t, err)
 	must(t, d.Uninstall(ctx))
 }
 

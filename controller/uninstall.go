@@ -4,14 +4,21 @@ import (
 	"context"
 	"errors"
 
+	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/store"
 )
 
-// Uninstall takes away all networks, predefined ones included, and what was
-// done to the machine as a whole. It refuses, with the holders' names, while
-// containers are attached. A later Recover makes the predefined ones anew.
+// Uninstall takes away the predefined networks and what was done to the machine
+// as a whole, so that it is as it was before the first daemon. It refuses, with
+// their names, while users' networks or containers are there. A later Recover
+// makes the predefined networks anew.
 func (c *Controller) Uninstall(ctx context.Context) error {
+	for _, n := range c.Networks() {
+		if !network.Predefined(n.Name) {
+			return linkspan.Errorf(linkspan.ErrForbidden, "network %s is there still: remove it first (see: linkspan network rm %s)", n.Name, n.Name)
+		}
+	}
 	var errs []error
 	for _, n := range c.Networks() {
 		var row store.Row[network.Network]

@@ -38,6 +38,8 @@ clean() {
 			sleep 0.1
 			tries=$((tries - 1))
 		done
+		echo 'taking away what the daemon had done to the host'
+		"$linkspan" daemon --uninstall || status=1
 	fi
 	exit "$status"
 }

@@ -73,6 +73,26 @@ func runDaemon(ctx context.Context, config DaemonConfig) error {
 	}
 }
 
+// runUninstall makes the host what it was before the first daemon. None may run,
+// and no container or user's network may be there.
+func runUninstall(ctx context.Context, config DaemonConfig) error {
+	lock, err := lockNamespace(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	logf := log.New(os.Stderr, "linkspan: ", 0).Printf
+	s, err := build(ctx, config, logf)
+	if err != nil {
+		return err
+	}
+	defer s.close(logf)
+	for _, c := range s.containers.List() {
+		return linkspan.Errorf(linkspan.ErrForbidden, "container %s is there still: remove it first (see: linkspan rm -f %s)", c.Name, c.Name)
+	}
+	return s.controller.Uninstall(ctx)
+}
+
 // supported refuses what this release does not have, instead of ignoring it.
 func supported(config DaemonConfig) error {
 	switch {

@@ -99,6 +99,7 @@ func newDaemon(_ *app) *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	f.bind(cmd.Flags())
+	uninstall := cmd.Flags().Bool("uninstall", false, "take the predefined networks and all changes to the host away, and exit")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		config, err := f.config(cmd.Flags())
 		if err != nil {
@@ -106,6 +107,9 @@ func newDaemon(_ *app) *cobra.Command {
 		}
 		ctx, stop := ossignal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
+		if *uninstall {
+			return runUninstall(ctx, config)
+		}
 		return runDaemon(ctx, config)
 	}
 	return cmd
