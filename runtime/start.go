@@ -293,11 +293,11 @@ func (r *Runtime) finish(e *entry, started *run, status launch.Status) {
 		r.event(c, "oom")
 	}
 	r.event(c, "die", "exitCode", strconv.Itoa(status.Code), "execDuration", strconv.Itoa(int(at.Sub(c.State.StartedAt).Seconds())))
-	if started.process != nil {
-		started.process.Wait() // it has said all; nothing of it is to be left when the exit is seen
-	}
 	if err := r.clean(ctx, c); err != nil {
 		r.options.Logf("ending container %s: %v", c.ID.Short(), err)
+	}
+	if started.process != nil {
+		started.process.Wait() // it ends beside us; nothing of it is to be left when the exit is seen
 	}
 	// The file first, so that nobody is told what a crash could take back.
 	c.State = State{

@@ -23,9 +23,6 @@ func (c *child) stdio(io *stdio) {
 // what tells about the host or changes it.
 func (c *child) proc(s *Spec) {
 	c.mount("proc", "/proc", "proc", noExec, "")
-	if adj := s.Process.OOMAdj; adj != 0 {
-		c.oomAdj(adj)
-	}
 	if s.Privileged {
 		return
 	}
@@ -40,11 +37,14 @@ func (c *child) proc(s *Spec) {
 	}
 }
 
+// oomAdj undoes what a protected daemon hands down. Without CAP_SYS_RESOURCE
+// that fails where there is nothing to undo but a handicap.
 func (c *child) oomAdj(adj int) {
 	cwd := unix.AT_FDCWD
 	text := itoa(adj)
 	c.call("opening oom_score_adj", unix.SYS_OPENAT, uintptr(cwd), c.str("/proc/self/oom_score_adj"), unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	c.call("setting oom_score_adj", unix.SYS_WRITE, 0, c.str(text), uintptr(len(text))).opened = true
+	set := c.call("setting oom_score_adj", unix.SYS_WRITE, 0, c.str(text), uintptr(len(text)))
+	set.opened, set.lax = true, adj == 0
 }
 
 // capHeader and capData are the arguments of capset(2), version 3.
@@ -62,6 +62,7 @@ type capData struct {
 // filter needs CAP_SYS_ADMIN or no_new_privs: without the latter it must come
 // before the capabilities go, and then filters the steps after it as well.
 func (c *child) become(p *Process, id identity, program string) {
+	c.oomAdj(p.OOMAdj)
 	c.limits(p)
 	if p.NoNewPrivs {
 		c.call("setting no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -103,14 +104,19 @@ func (c *child) limits(p *Process) {
 	c.call("setting umask", unix.SYS_UMASK, uintptr(p.Umask))
 }
 
-// signals sets everything to its default: what the daemon ignores, or was told
-// to ignore by nohup(1), would otherwise be ignored by the container.
+// inheritable lists the signals that the Go runtime does not handle, so that
+// they stay ignored over exec if the daemon was started so: CONT, TSTP, TTIN,
+// TTOU and those that C libraries use within themselves. For others exec turns
+// Go's handler into the default.
+var inheritable = [...]uintptr{18, 20, 21, 22, 32, 33, 34}
+
+// signals undoes what nohup(1) or a shell's job control did to the daemon.
 func (c *child) signals() {
 	action := &[4]uint64{} // struct sigaction with SIG_DFL, long enough everywhere
 	mask := &[1]uint64{}
 	c.alive = append(c.alive, action, mask)
-	for sig := uintptr(1); sig <= 64; sig++ {
-		c.call("resetting signals", unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(action)), 0, 8).lax = true // not KILL and STOP
+	for _, number := range inheritable {
+		c.call("resetting signals", unix.SYS_RT_SIGACTION, number, uintptr(unsafe.Pointer(action)), 0, 8).lax = true
 	}
 	c.call("unblocking signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(mask)), 0, 8)
 }

@@ -2,7 +2,6 @@ package launch
 
 import (
 	"encoding/binary"
-	"os"
 	"runtime"
 	"syscall"
 	"unsafe"
@@ -23,8 +22,12 @@ type step struct {
 // exec, and what they point to.
 type child struct {
 	steps []step
-	alive []any // what the uintptrs point to; the heap does not move, but would be freed
+	alive []any  // what the uintptrs point to; the heap does not move, but would be freed
+	text  []byte // strings, in one piece: each fresh page costs a fault, and the kernel copies it for the child
 }
+
+// newChild makes room for what a usual start takes.
+func newChild() *child { return &child{steps: make([]step, 0, 128)} }
 
 func (c *child) call(what string, nr uintptr, args ...uintptr) *step {
 	s := step{what: what, nr: nr}
@@ -37,9 +40,18 @@ func (c *child) str(s string) uintptr {
 	if s == "" {
 		return 0
 	}
-	p := append([]byte(s), 0)
-	c.alive = append(c.alive, p)
-	return uintptr(unsafe.Pointer(&p[0]))
+	return c.bytes(s)
+}
+
+// bytes copies a string and its zero byte to where it stays.
+func (c *child) bytes(s string) uintptr {
+	if cap(c.text)-len(c.text) <= len(s) {
+		c.text = make([]byte, 0, max(8<<10, len(s)+1))
+		c.alive = append(c.alive, c.text[:1])
+	}
+	at := len(c.text)
+	c.text = append(append(c.text, s...), 0)
+	return uintptr(unsafe.Pointer(&c.text[at]))
 }
 
 func (c *child) mount(src, dst, fstype string, flags uintptr, data string) *step {
@@ -49,9 +61,7 @@ func (c *child) mount(src, dst, fstype string, flags uintptr, data string) *step
 func (c *child) vector(list []string) uintptr {
 	p := make([]uintptr, len(list)+1)
 	for i, s := range list {
-		b := append([]byte(s), 0)
-		c.alive = append(c.alive, b)
-		p[i] = uintptr(unsafe.Pointer(&b[0]))
+		p[i] = c.bytes(s)
 	}
 	c.alive = append(c.alive, p)
 	return uintptr(unsafe.Pointer(&p[0]))
@@ -103,10 +113,12 @@ func (c *child) start(flags uint64, cgroup int) (int, error) {
 // outcome waits for exec, which closes the pipe, or for the report of the step
 // that failed; the child is gone then.
 func (c *child) outcome(fd, pid int) error {
-	file := os.NewFile(uintptr(fd), "start report")
-	defer file.Close()
+	defer unix.Close(fd)
 	var buf [16]byte
-	n, _ := file.Read(buf[:])
+	n, err := unix.Read(fd, buf[:])
+	for err == unix.EINTR {
+		n, err = unix.Read(fd, buf[:])
+	}
 	if n < len(buf) {
 		return nil
 	}

@@ -61,7 +61,7 @@ func startContainer(s *Spec, io *stdio) (int, error) {
 			return 0, doing("making the root read-only", err)
 		}
 	}
-	c := &child{}
+	c := newChild()
 	c.stdio(io)
 	if !s.HostCgroupns {
 		c.call("unsharing the cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
@@ -104,7 +104,7 @@ func startExec(s *Spec, p *Process, pid int, io *stdio) (int, error) {
 	if err := io.open(p, id); err != nil {
 		return 0, err
 	}
-	c := &child{}
+	c := newChild()
 	c.stdio(io)
 	c.become(p, id, program)
 	return c.start(0, group)
