@@ -28,6 +28,7 @@
 //
 // A machine is a network namespace; all machines of a process share its mounts,
 // and so the pins under /run/netns, its cgroup trees and its process table.
+// (The trees begin at a cgroup of the keeper's own, which it removes.)
 // Hence tests that use machines do not run in parallel within a package, and
 // two machines that need sandboxes of the same name take turns: do, dump and
 // undo on the one, then sh, dump and undo on the other. Only Machine.Sh and

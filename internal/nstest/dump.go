@@ -21,7 +21,8 @@ import (
 // ruleset, and the sysctls under net that differ from those of a new
 // namespace. With no names it covers every pinned namespace but the machines.
 //
-// Two machines that went the same way dump equal: left out is what the kernel
+// Doomed links get the time that the reaper needs before they show. Two
+// machines that went the same way dump equal: left out is what the kernel
 // numbers (interface indices, handles), counts (packets, learned entries),
 // does on its own some time later (operstate, port state, the link-local
 // address made from a MAC) and names by chance (the machine itself is called
@@ -40,6 +41,9 @@ func (m *Machine) Dump(tb testing.TB, pinned ...string) string {
 		for _, line := range names {
 			pinned = append(pinned, strings.Fields(line)[2])
 		}
+	}
+	if err := m.reaped(); err != nil {
+		tb.Fatal(err)
 	}
 	d := dumper{machine: m.name, views: make(map[string]*view)}
 	spaces := append([]string{m.name}, slices.Sorted(slices.Values(pinned))...)
@@ -63,6 +67,18 @@ func (m *Machine) Dump(tb testing.TB, pinned ...string) string {
 		d.sorted(m.sysctls(tb, ns).beyond(m.fresh))
 	}
 	return d.text.String()
+}
+
+// reaped waits until the machine has no doomed link any more, but no longer
+// than they may take. Asking for them alone is cheap beside a dump in vain.
+func (m *Machine) reaped() error {
+	var err error
+	Until(patience, func() bool {
+		var raw []byte
+		raw, err = inNetns(kernel.Pin(m.name), "ip", "-brief", "link", "show", "group", fmt.Sprint(kernel.Doomed))
+		return err != nil || len(raw) == 0
+	})
+	return err
 }
 
 // Diff returns the lines by which two dumps differ, each with its namespace:

@@ -56,6 +56,9 @@ func keep() (int, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return 1, fmt.Errorf("becoming the reaper of orphans: %w", err)
 	}
+	if err := makeCgroups(); err != nil {
+		return 1, err
+	}
 	runtime.LockOSThread() // Pdeathsig fires when the starting thread ends, not the process
 	defer runtime.UnlockOSThread()
 	child, err := os.StartProcess("/proc/self/exe", os.Args, &os.ProcAttr{
@@ -67,10 +70,11 @@ func keep() (int, error) {
 		},
 	})
 	if err != nil {
-		return 1, fmt.Errorf("starting the tests in new namespaces: %w", err)
+		return 1, errors.Join(fmt.Errorf("starting the tests in new namespaces: %w", err), removeCgroups())
 	}
 	passOn(child)
-	return reap(child.Pid)
+	code, err := reap(child.Pid)
+	return code, errors.Join(err, removeCgroups())
 }
 
 // inherited returns every open descriptor that an exec is to keep: besides the
@@ -144,8 +148,8 @@ func killChildren() {
 	}
 }
 
-// settle furnishes the new namespaces: no mount leaks out, /run and /sys are
-// this test's own, lo is up.
+// settle furnishes the new namespaces: no mount leaks out, /run, /sys and the
+// cgroup trees are this test's own, lo is up.
 func settle() error {
 	if os.Getenv("LINKSPAN_NSTEST_SETTLED") != "" {
 		return nil // a process below the tests, such as a fuzz worker
@@ -156,6 +160,9 @@ func settle() error {
 	}
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
 		return fmt.Errorf("mounting a tmpfs on /run: %w", err)
+	}
+	if err := enterCgroups(); err != nil {
+		return err
 	}
 	if err := ownSys(); err != nil {
 		return err

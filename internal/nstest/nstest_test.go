@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,6 +78,43 @@ func TestMachineIsItsOwn(t *testing.T) {
 	}
 	if out := b.Sh(t, "brctl show"); strings.Contains(out, "br0") {
 		t.Errorf("brctl show of one machine lists the bridge of another:\n%s", out)
+	}
+}
+
+// The tests see a part of each cgroup tree as the whole, and can use it.
+func TestCgroupTreesAreOurOwn(t *testing.T) {
+	Leaks(t)
+	trees, err := cgroupTrees()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tree := range trees {
+		if strange, _ := filepath.Glob(tree + "/linkspan*"); len(strange) > 0 {
+			t.Errorf("there are cgroups of somebody else: %v", strange)
+		}
+		dir := tree + "/linkspan"
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+			if value, err := os.ReadFile(filepath.Join(tree, file)); err == nil {
+				if err := os.WriteFile(filepath.Join(dir, file), value, 0); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		cmd := exec.Command("sleep", "1000")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir+"/cgroup.procs", fmt.Append(nil, cmd.Process.Pid), 0); err != nil {
+			t.Errorf("a process cannot enter: %v", err)
+		}
+		cmd.Process.Kill()
+		cmd.Wait()
+		if !Until(time.Second, func() bool { return removeCgroup(dir) == nil }) {
+			t.Errorf("%s stays", dir)
+		}
 	}
 }
 
@@ -163,12 +203,23 @@ func TestEveryLeakIsReported(t *testing.T) {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
 		t.Fatal(err)
 	}
+	trees, err := cgroupTrees()
+	if err != nil || len(trees) == 0 {
+		t.Fatalf("no cgroup trees to leave something in: %v", err)
+	}
+	group := trees[len(trees)-1] + "/linkspan/inner"
+	if err := os.MkdirAll(group, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	rec.finish()
+	if err := removeCgroup(trees[len(trees)-1] + "/linkspan"); err != nil {
+		t.Fatal(err)
+	}
 	if err := unix.Unmount(dir, 0); err != nil {
 		t.Fatal(err)
 	}
 	New(t).Sh(t, "ip netns del box; kill $(cat /tmp/"+m.Name()+")")
-	for _, want := range []string{"link br0 (marked)", "link v0 (marked)", "nft table inet linkspan", "network namespace box (pinned)", "mount on " + dir, "(sleep)"} {
+	for _, want := range []string{"link br0 (marked)", "link v0 (marked)", "nft table inet linkspan", "network namespace box (pinned)", "mount on " + dir, "cgroup " + group, "(sleep)"} {
 		if !slices.ContainsFunc(rec.errors, func(e string) bool { return strings.Contains(e, want) }) {
 			t.Errorf("nobody reported %q, only:\n%s", want, strings.Join(rec.errors, "\n"))
 		}
