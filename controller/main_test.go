@@ -36,14 +36,14 @@ type daemon struct {
 
 type roots struct{ data, exec string }
 
-func newRoots(t *testing.T) roots {
+func newRoots(t testing.TB) roots {
 	dir := t.TempDir()
 	return roots{filepath.Join(dir, "data"), filepath.Join(dir, "exec")}
 }
 
 // start starts a controller and recovers. Stop it with stop, or leave it to the
 // end of the test.
-func start(t *testing.T, m *nstest.Machine, r roots, change ...func(*controller.Options)) *daemon {
+func start(t testing.TB, m *nstest.Machine, r roots, change ...func(*controller.Options)) *daemon {
 	t.Helper()
 	epoch, err := m.Host().Epoch()
 	if err != nil {
@@ -79,7 +79,7 @@ func start(t *testing.T, m *nstest.Machine, r roots, change ...func(*controller.
 	return d
 }
 
-func (d *daemon) stop(t *testing.T) {
+func (d *daemon) stop(t testing.TB) {
 	if d.store == nil {
 		return
 	}
@@ -91,7 +91,7 @@ func (d *daemon) stop(t *testing.T) {
 }
 
 // clear removes everything, so that the machine is as it was.
-func (d *daemon) clear(t *testing.T) {
+func (d *daemon) clear(t testing.TB) {
 	t.Helper()
 	ctx := context.Background()
 	live, configured := d.Owners()
@@ -106,7 +106,7 @@ func (d *daemon) clear(t *testing.T) {
 	must(t, d.Uninstall(ctx))
 }
 
-func (d *daemon) network(t *testing.T, name string, change ...func(*controller.NetworkSpec)) linkspan.ID {
+func (d *daemon) network(t testing.TB, name string, change ...func(*controller.NetworkSpec)) linkspan.ID {
 	t.Helper()
 	spec := controller.NetworkSpec{Name: name, IPv4: true}
 	for _, f := range change {
@@ -135,7 +135,7 @@ func spec(name, network string, change ...func(*controller.Container)) controlle
 	return c
 }
 
-func (d *daemon) run(t *testing.T, c controller.Container) controller.Attachment {
+func (d *daemon) run(t testing.TB, c controller.Container) controller.Attachment {
 	t.Helper()
 	must(t, d.Reserve(c))
 	a, err := d.Attach(t.Context(), c.ID)
@@ -146,7 +146,7 @@ func (d *daemon) run(t *testing.T, c controller.Container) controller.Attachment
 	return a
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
