@@ -9,9 +9,11 @@
 //	unshare --user true                  # inside: Operation not permitted
 //
 // Rules and their conditions come from github.com/moby/profiles, call numbers
-// and the code for one comparison from go-seccomp-bpf, whose own policies know
-// neither a second architecture nor an errno other than EPERM. Here the
-// programs for a machine's 64 and 32-bit calls are put behind one another:
+// from go-seccomp-bpf. The latter's own compiler knows neither a second
+// architecture nor an errno other than EPERM, and where jumps are long it lets
+// calls through that it should not (the model in the tests found one). The
+// programs made here have no long jumps: each call carries its own answer, and
+// the blocks for a machine's 64 and 32-bit calls stand behind one another:
 //
 //	load arch ── amd64? ── x32, or newer than the profile? → ENOSYS
 //	          │            rules … → allow / errno; else default
@@ -27,7 +29,6 @@ import (
 	"fmt"
 	"runtime"
 
-	elastic "github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
 	profiles "github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -110,7 +111,7 @@ func compile(profile *specs.LinuxSeccomp) ([]byte, error) {
 			bpf.Jump{Skip: uint32(len(block))})
 		program = append(program, block...)
 	}
-	program = append(program, bpf.RetConstant{Val: uint32(elastic.ActionKillProcess)})
+	program = append(program, bpf.RetConstant{Val: unix.SECCOMP_RET_KILL_PROCESS})
 	raw, err := bpf.Assemble(program)
 	if err != nil {
 		return nil, fmt.Errorf("assembling the seccomp filter: %w", err)
@@ -129,153 +130,67 @@ func compile(profile *specs.LinuxSeccomp) ([]byte, error) {
 
 // rules is the part of the program for one architecture.
 func rules(profile *specs.LinuxSeccomp, machine *arch.Info) ([]bpf.Instruction, error) {
-	groups, newest, err := group(profile, machine)
-	if err != nil {
-		return nil, err
-	}
-	program := elastic.NewProgram()
-	for _, g := range groups {
-		matched, next := program.NewLabel(), program.NewLabel()
-		for i, call := range g.calls {
-			call.Assemble(&program, i < len(g.calls)-1, matched, next)
-		}
-		program.SetLabel(matched)
-		program.Ret(g.action)
-		program.SetLabel(next)
-	}
 	last, err := action(profile.DefaultAction, profile.DefaultErrnoRet)
 	if err != nil {
 		return nil, err
 	}
-	program.Ret(last)
-	body, err := program.Assemble()
-	if err != nil {
-		return nil, fmt.Errorf("assembling the seccomp filter: %w", err)
-	}
-	nosys := bpf.RetConstant{Val: uint32(elastic.ActionErrno) | uint32(unix.ENOSYS)}
-	head := []bpf.Instruction{
-		bpf.LoadAbsolute{Off: offsetNumber, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: min(newest, x32Bit-1), SkipFalse: 1},
-		nosys,
-	}
-	return append(head, body...), nil
-}
-
-// calls is a run of system calls with one answer.
-type calls struct {
-	action elastic.Action
-	calls  []elastic.SyscallWithConditions
-}
-
-// group orders the profile's rules for one architecture: by answer, each call
-// once, with all its alternatives; no condition beats any condition. It also
-// returns the highest number that the profile names.
-func group(profile *specs.LinuxSeccomp, machine *arch.Info) ([]calls, uint32, error) {
-	type place struct{ group, call int }
-	var groups []calls
-	byAction := map[elastic.Action]int{}
-	places := map[uint64]place{}
+	loadNumber := bpf.LoadAbsolute{Off: offsetNumber, Size: 4}
+	var body []bpf.Instruction
 	var newest uint32
 	for _, rule := range profile.Syscalls {
 		answer, err := action(rule.Action, rule.ErrnoRet)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
-		conditions, err := conditionsOf(rule.Args)
+		match, err := matching(rule.Args, answer)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
-		if _, ok := byAction[answer]; !ok {
-			byAction[answer] = len(groups)
-			groups = append(groups, calls{action: answer})
-		}
-		g := byAction[answer]
 		for _, name := range rule.Names {
 			number, ok := machine.SyscallNames[name]
 			if !ok {
 				continue // of another architecture
 			}
 			newest = max(newest, uint32(number))
-			key := uint64(g)<<32 | uint64(number)
-			at, seen := places[key]
-			if !seen {
-				at = place{g, len(groups[g].calls)}
-				places[key] = at
-				groups[g].calls = append(groups[g].calls, elastic.SyscallWithConditions{Num: uint32(number)})
+			if len(rule.Args) == 0 {
+				body = append(body, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(number), SkipFalse: 1}, bpf.RetConstant{Val: answer})
+				continue
 			}
-			call := &groups[at.group].calls[at.call]
-			switch {
-			case len(conditions) == 0:
-				call.Conditions = nil
-			case !seen || len(call.Conditions) > 0:
-				call.Conditions = append(call.Conditions, conditions)
-			}
+			// What does not match goes on to the rules after this one, which
+			// expect the number where the arguments now are.
+			body = append(body, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(number), SkipFalse: uint8(len(match) + 1)})
+			body = append(body, match...)
+			body = append(body, loadNumber)
 		}
 	}
-	groups = withCalls(groups)
-	return groups, newest, nil
+	head := []bpf.Instruction{
+		loadNumber,
+		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: min(newest, x32Bit-1), SkipFalse: 1},
+		bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
+	}
+	return append(append(head, body...), bpf.RetConstant{Val: last}), nil
 }
 
-func withCalls(groups []calls) []calls {
-	var used []calls
-	for _, g := range groups {
-		if len(g.calls) > 0 {
-			used = append(used, g)
-		}
-	}
-	return used
-}
-
-func conditionsOf(args []specs.LinuxSeccompArg) (elastic.ArgumentConditions, error) {
-	operations := map[specs.LinuxSeccompOperator]elastic.Operation{
-		specs.OpNotEqual:     elastic.NotEqual,
-		specs.OpLessThan:     elastic.LessThan,
-		specs.OpLessEqual:    elastic.LessOrEqual,
-		specs.OpEqualTo:      elastic.Equal,
-		specs.OpGreaterEqual: elastic.GreaterOrEqual,
-		specs.OpGreaterThan:  elastic.GreaterThan,
-	}
-	var list elastic.ArgumentConditions
-	for _, arg := range args {
-		condition := elastic.Condition{Argument: uint32(arg.Index), Value: arg.Value}
-		op, ok := operations[arg.Op]
-		switch {
-		case arg.Index > 5:
-			return nil, fmt.Errorf("system calls have no argument %d", arg.Index)
-		case ok:
-			condition.Operation = op
-		case arg.Op == specs.OpMaskedEqual && arg.ValueTwo == 0:
-			condition.Operation = elastic.BitsNotSet
-		case arg.Op == specs.OpMaskedEqual && arg.ValueTwo == arg.Value && arg.Value&(arg.Value-1) == 0:
-			condition.Operation = elastic.BitsSet // a single bit
-		default:
-			return nil, fmt.Errorf("comparison %s of %#x with %#x is not supported", arg.Op, arg.Value, arg.ValueTwo)
-		}
-		list = append(list, condition)
-	}
-	return list, nil
-}
-
-func action(name specs.LinuxSeccompAction, errno *uint) (elastic.Action, error) {
+func action(name specs.LinuxSeccompAction, errno *uint) (uint32, error) {
 	data := uint32(unix.EPERM)
 	if errno != nil {
-		data = uint32(*errno)
+		data = uint32(*errno) & unix.SECCOMP_RET_DATA
 	}
 	switch name {
 	case specs.ActAllow:
-		return elastic.ActionAllow, nil
+		return unix.SECCOMP_RET_ALLOW, nil
 	case specs.ActLog:
-		return elastic.ActionLog, nil
+		return unix.SECCOMP_RET_LOG, nil
 	case specs.ActTrap:
-		return elastic.ActionTrap, nil
+		return unix.SECCOMP_RET_TRAP, nil
 	case specs.ActErrno:
-		return elastic.ActionErrno | elastic.Action(data), nil
+		return unix.SECCOMP_RET_ERRNO | data, nil
 	case specs.ActTrace:
-		return elastic.ActionTrace | elastic.Action(data), nil
+		return unix.SECCOMP_RET_TRACE | data, nil
 	case specs.ActKill, specs.ActKillThread:
-		return elastic.ActionKillThread, nil
+		return unix.SECCOMP_RET_KILL_THREAD, nil
 	case specs.ActKillProcess:
-		return elastic.ActionKillProcess, nil
+		return unix.SECCOMP_RET_KILL_PROCESS, nil
 	}
 	return 0, fmt.Errorf("action %s is not supported", name)
 }
