@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/gorilla/mux"
@@ -130,7 +131,7 @@ func (s *Server) router() http.Handler {
 
 func (s *Server) answering(handle func(*Server, http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := handle(s, w, r); err != nil {
+		if err := handle(s, w, r); err != nil && !errors.Is(err, http.ErrAbortHandler) {
 			s.fail(w, r, err)
 		}
 	})

@@ -87,13 +87,14 @@ func detachKeys(text string) ([]byte, error) {
 
 // hijack takes the connection from the HTTP server and tells the client that
 // it is a stream from now on. The caller gives it back to s.hijacked.remove.
+// The error http.ErrAbortHandler means that there is no one left to answer.
 func (s *Server) hijack(w http.ResponseWriter, r *http.Request, tty bool) (net.Conn, io.Reader, error) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, nil, fmt.Errorf("taking over the connection: %w", err)
 	}
 	if !s.hijacked.add(conn) {
-		return nil, nil, http.ErrServerClosed
+		return nil, nil, http.ErrAbortHandler
 	}
 	kind := types.MediaTypeRawStream
 	if !tty && versionOf(r) >= 42 {

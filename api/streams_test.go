@@ -1,0 +1,163 @@
+package api
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/runtime"
+)
+
+// served runs a server on a socket, and returns how to connect to it.
+func served(t *testing.T, s *Server) func() *net.UnixConn {
+	t.Helper()
+	listener, err := Listen(t.Context(), "unix://"+filepath.Join(t.TempDir(), "d.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- s.Serve(listener) }()
+	t.Cleanup(func() {
+		if err := s.Shutdown(t.Context()); err != nil && t.Context().Err() == nil {
+			t.Error(err)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return func() *net.UnixConn {
+		conn, err := net.Dial("unix", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		return conn.(*net.UnixConn)
+	}
+}
+
+func TestAttachIsAConversation(t *testing.T) {
+	for name, test := range map[string]struct {
+		request, status, kind string
+		tty                   bool
+	}{
+		"upgrade":     {"POST /v1.42/containers/web/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", "HTTP/1.1 101 UPGRADED", "application/vnd.docker.multiplexed-stream", false},
+		"terminal":    {"POST /containers/web/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", "HTTP/1.1 101 UPGRADED", "application/vnd.docker.raw-stream", true},
+		"old":         {"POST /v1.41/containers/web/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", "HTTP/1.1 101 UPGRADED", "application/vnd.docker.raw-stream", false},
+		"not upgrade": {"POST /containers/web/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n", "HTTP/1.1 200 OK", "application/vnd.docker.raw-stream", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			web := webContainer()
+			web.Config.Tty = test.tty
+			stream := newFakeStream("the answer")
+			conn := served(t, newTestServer(t, &fakeNetworking{}, &fakeContainers{all: []record{web}, stream: stream}))()
+			io.WriteString(conn, test.request+"the question") // input in the packet of the request is input
+			reader := bufio.NewReader(conn)
+			head := ""
+			for !strings.HasSuffix(head, "\r\n\r\n") {
+				line, err := reader.ReadString('\n')
+				if err != nil {
+					t.Fatalf("%q %v", head, err)
+				}
+				head += line
+			}
+			if !strings.HasPrefix(head, test.status+"\r\n") || !strings.Contains(head, "\r\nContent-Type: "+test.kind+"\r\n") {
+				t.Errorf("head %q", head)
+			}
+			if err := conn.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			output, err := io.ReadAll(reader)
+			if err != nil || string(output) != "the answer" || stream.read() != "the question" {
+				t.Errorf("%q %q %v", output, stream.read(), err)
+			}
+		})
+	}
+}
+
+// ctrl-p ctrl-q leaves a container with a terminal alone; a client that hangs
+// up, too.
+func TestDetach(t *testing.T) {
+	for name, leave := range map[string]func(*net.UnixConn){
+		"keys":    func(c *net.UnixConn) { io.WriteString(c, "ls\x10\x11") },
+		"hang up": func(c *net.UnixConn) { io.WriteString(c, "ls"); c.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			web := webContainer()
+			web.Config.Tty = true
+			stream := newFakeStream("")
+			stream.output = nil // never asked for: the input does not end
+			conn := served(t, newTestServer(t, &fakeNetworking{}, &fakeContainers{all: []record{web}, stream: stream}))()
+			fmt.Fprint(conn, "POST /containers/web/attach?stream=1&stdin=1 HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\n\r\n")
+			head := make([]byte, 12)
+			if _, err := io.ReadFull(conn, head); err != nil || string(head) != "HTTP/1.1 101" {
+				t.Fatalf("%q %v", head, err)
+			}
+			if name == "hang up" {
+				stream.output = neverEnding{}
+			}
+			leave(conn)
+			select {
+			case <-stream.closed:
+			case <-time.After(8 * time.Second):
+				t.Fatal("the stream is still open")
+			}
+			if got := stream.read(); got != "ls" {
+				t.Errorf("the process read %q", got)
+			}
+		})
+	}
+}
+
+// neverEnding is output that does not come.
+type neverEnding struct{}
+
+func (neverEnding) Read([]byte) (int, error) {
+	time.Sleep(10 * time.Millisecond)
+	return 0, nil
+}
+
+func TestExecFailureIsInTheStream(t *testing.T) {
+	f := &fakeContainers{exec: runtime.Exec{ID: "x"}, refuse: linkspan.Errorf(linkspan.ErrInvalid, "no such program")}
+	conn := served(t, newTestServer(t, &fakeNetworking{}, f))()
+	const body = `{"Detach":false,"Tty":false}`
+	fmt.Fprintf(conn, "POST /exec/x/start HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 101 UPGRADED\r\n") || !strings.HasSuffix(string(answer), "\r\n\r\n\x01\x00\x00\x00\x00\x00\x00\x11no such program\r\n") {
+		t.Errorf("%q %v", answer, err)
+	}
+	code := 0
+	f.exec.ExitCode = &code
+	if got := statusAndMessage(t, ask(newTestServer(t, &fakeNetworking{}, f), "POST", "/exec/x/start", "{}")); got != "409 exec command x has already run" {
+		t.Error(got)
+	}
+}
+
+func TestLogsWantAStream(t *testing.T) {
+	s := newTestServer(t, &fakeNetworking{}, &fakeContainers{all: []record{webContainer()}})
+	for path, want := range map[string]string{
+		"/containers/web/logs":                   "400 Bad parameters: you must specify at least one of 'stdout' or 'stderr'",
+		"/containers/web/logs?stdout=1&since=x":  `400 invalid value for "since": `,
+		"/containers/nosuch/logs?stdout=1":       "404 No such container: nosuch",
+		"/containers/nosuch/logs?stderr=1&tail=": "404 No such container: nosuch",
+	} {
+		if got := statusAndMessage(t, ask(s, "GET", path, "")); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+	for path, want := range map[string]string{
+		"/containers/web/resize?h=x&w=1":          `400 invalid resize h "x"`,
+		"/containers/web/resize?h=1":              `400 invalid resize w ""`,
+		"/containers/web/attach?detachKeys=ctrl-": "400 Invalid detach keys (ctrl-) provided",
+	} {
+		if got := statusAndMessage(t, ask(s, "POST", path, "")); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+}
