@@ -57,7 +57,7 @@ func TestExplain(t *testing.T) {
 			rest = after
 		}
 	}
-	if did := fmt.Sprint(len(f.created), len(f.connected), f.renamed, len(c.did), len(c.requests)); did != "0 0  0 0" {
+	if did := fmt.Sprint(len(f.created), len(f.connected), f.renamed, len(c.did), len(c.requests)); did != "0 00 0" {
 		t.Errorf("to explain did something: %s", did)
 	}
 }
