@@ -142,9 +142,11 @@ func (f *fakeContainers) note(what string) error {
 }
 
 func (f *fakeContainers) Start(_ context.Context, ref string) error { return f.note("start " + ref) }
+
 func (f *fakeContainers) Kill(_ context.Context, ref, signal string) error {
 	return f.note("kill " + ref + " " + signal)
 }
+
 func (f *fakeContainers) Rename(_ context.Context, ref, name string) error {
 	return f.note("rename " + ref + " " + name)
 }

@@ -36,7 +36,7 @@ type story struct {
 
 func newStory(t *testing.T) *story {
 	m := nstest.New(t)
-	dir, err := os.MkdirTemp("", "story") // short: a socket's path has at most 107 bytes
+	dir, err := os.MkdirTemp("", "story") //nolint:usetesting // short: a socket's path has at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
