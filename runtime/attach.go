@@ -50,12 +50,12 @@ func (r *Runtime) Attach(ctx context.Context, ref string, o AttachOptions) (Stre
 	}
 	want := launch.Attach{Stdin: o.Stdin && c.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr}
 	if !c.State.Running() {
-		conn, err := e.attachLater(want)
-		if err != nil {
-			return nil, err
+		later, refused := e.attachLater(want)
+		if refused != nil {
+			return nil, refused
 		}
 		r.event(c, "attach")
-		return conn, nil
+		return later, nil
 	}
 	conn, kind, payload, err := r.ask(c, launch.ReqAttach, launch.Encode(&want))
 	if err != nil {

@@ -24,7 +24,8 @@ const shimEnv = "LINKSPAN_RUNTIME_TEST_SHIM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(daemonEnv) != "" {
-		os.Exit(daemonMain())
+		daemonMain()
+		os.Exit(1)
 	}
 	nstest.Main(withShim{m})
 }
@@ -71,10 +72,13 @@ func (f *fakeNetworks) call(method string, id linkspan.ID) error {
 }
 
 func (f *fakeNetworks) Reserve(_ context.Context, c Container) error { return f.call("Reserve", c.ID) }
+
 func (f *fakeNetworks) Detach(_ context.Context, id linkspan.ID) error {
 	return f.call("Detach", id)
 }
+
 func (f *fakeNetworks) Forget(_ context.Context, id linkspan.ID) error { return f.call("Forget", id) }
+
 func (f *fakeNetworks) Attach(_ context.Context, c Container) (Attachment, error) {
 	a := f.files
 	a.Netns = f.netns
@@ -119,7 +123,6 @@ func open(tb testing.TB) *bench {
 		}
 		b.empty(tb)
 		b.Close()
-		b.monitors.Wait()
 	})
 	return b
 }

@@ -49,7 +49,8 @@ func TestSettings(t *testing.T) {
 	}{
 		{"none", Limits{}, "", ""},
 		{
-			"memory", Limits{Memory: 64 << 20, MemorySwap: 128 << 20, Reservation: 1 << 20},
+			"memory",
+			Limits{Memory: 64 << 20, MemorySwap: 128 << 20, Reservation: 1 << 20},
 			"memory.limit_in_bytes=67108864 memory.soft_limit_in_bytes=1048576 memory.memsw.limit_in_bytes=134217728",
 			"memory.max=67108864 memory.low=1048576 memory.swap.max=67108864",
 		},

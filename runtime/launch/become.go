@@ -53,7 +53,10 @@ type capHeader struct {
 	pid     int32
 }
 
-type capData struct{ effective, permitted, inheritable uint32 }
+type capData struct {
+	effective, permitted uint32
+	_                    uint32 // inheritable: none
+}
 
 // become gives up what the process may not have and replaces the program. The
 // filter needs CAP_SYS_ADMIN or no_new_privs: without the latter it must come
