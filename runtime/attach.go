@@ -50,9 +50,9 @@ func (r *Runtime) Attach(ctx context.Context, ref string, o AttachOptions) (Stre
 	}
 	want := launch.Attach{Stdin: o.Stdin && c.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr}
 	if !c.State.Running() {
-		later, failed := e.attachLater(want)
-		if failed != nil {
-			return nil, failed
+		later, refused := e.attachLater(want)
+		if refused != nil {
+			return nil, refused
 		}
 		r.event(c, "attach")
 		return later, nil

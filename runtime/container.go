@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"regexp"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -50,10 +49,17 @@ func (c Container) layers() []string {
 	return c.Lower
 }
 
-var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
-
+// checkName allows [a-zA-Z0-9][a-zA-Z0-9_.-]+.
 func checkName(name string) error {
-	if !validName.MatchString(name) {
+	valid := len(name) > 1
+	for i := range len(name) {
+		c := name[i]
+		alphanumeric := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !alphanumeric && (i == 0 || c != '_' && c != '.' && c != '-') {
+			valid = false
+		}
+	}
+	if !valid {
 		return linkspan.Errorf(linkspan.ErrInvalid, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
 	return nil

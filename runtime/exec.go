@@ -212,8 +212,7 @@ func (r *Runtime) execLaunch(c Container, x *session, q container.ExecCreateRequ
 	x.state.Running, x.state.Pid = true, status.Pid
 	x.mu.Unlock()
 	r.event(c, "exec_start: "+strings.Join(q.Cmd, " "), "execID", x.state.ID)
-	r.monitors.Add(1)
-	go r.execMonitor(c, x, conn)
+	r.watch(conn, func() { r.execMonitor(c, x, conn) })
 	if stream == nil {
 		return nil, nil
 	}
@@ -239,8 +238,6 @@ func execHandshake(conn *launch.Conn, request *launch.Exec) (launch.Status, erro
 }
 
 func (r *Runtime) execMonitor(c Container, x *session, conn *launch.Conn) {
-	defer r.monitors.Done()
-	defer conn.Close()
 	code := 137 // the container ended, and its shim before it could tell
 	if kind, payload, err := conn.Receive(); err == nil && kind == launch.Exited {
 		var status launch.Status

@@ -24,10 +24,10 @@ func (b *bench) execute(tb testing.TB, c Container, q container.ExecCreateReques
 		tb.Fatal(err)
 	}
 	defer stream.Close()
-	if _, err := stream.Write([]byte(input)); err != nil && input != "" {
+	if _, err = stream.Write([]byte(input)); err != nil && input != "" {
 		tb.Fatal(err)
 	}
-	if err := stream.CloseWrite(); err != nil {
+	if err = stream.CloseWrite(); err != nil {
 		tb.Fatal(err)
 	}
 	raw := readAll(tb, stream)
@@ -98,7 +98,7 @@ func TestExecRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.ExecStart(t.Context(), id, container.ExecStartRequest{}); !errors.Is(err, linkspan.ErrInvalid) {
+		if _, err = b.ExecStart(t.Context(), id, container.ExecStartRequest{}); !errors.Is(err, linkspan.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 		x, err := b.ExecInspect(id)

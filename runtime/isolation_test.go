@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
+	"golang.org/x/sys/unix"
 )
 
 // TestIsolation asks inside of one container about everything that it must not
@@ -137,6 +139,17 @@ func TestProcess(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(root); slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "made" }) {
 		t.Error("a container wrote into its rootfs")
+	}
+}
+
+// TestIgnoredSignals: what a daemon under nohup(1) ignores, containers do not.
+func TestIgnoredSignals(t *testing.T) {
+	ignored := []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
+	signal.Ignore(ignored...)
+	t.Cleanup(func() { signal.Reset(ignored...) })
+	b := open(t)
+	if _, stdout, _ := b.finished(t, "grep SigIgn /proc/self/status | cut -f2"); stdout != "0000000000000000\n" {
+		t.Errorf("ignored: %s", stdout)
 	}
 }
 

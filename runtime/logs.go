@@ -222,7 +222,7 @@ func (l *logReader) seek(file *os.File) (int64, error) {
 		n := min(chunk, offset)
 		offset -= n
 		block := make([]byte, n, int(n)+len(tail))
-		if _, err := file.ReadAt(block, offset); err != nil {
+		if _, err = file.ReadAt(block, offset); err != nil {
 			return 0, err
 		}
 		tail = append(block, tail...)

@@ -123,7 +123,6 @@ func open(tb testing.TB) *bench {
 		}
 		b.empty(tb)
 		b.Close()
-		b.monitors.Wait()
 	})
 	return b
 }

@@ -59,7 +59,7 @@ func replaceFile(name string, v any, durable bool) error {
 	if err = errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("writing record: %w", err)
 	}
-	if err := os.Rename(name+".new", name); err != nil {
+	if err = os.Rename(name+".new", name); err != nil {
 		return fmt.Errorf("writing record: %w", err)
 	}
 	if !durable {

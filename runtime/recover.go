@@ -73,6 +73,9 @@ func (r *Runtime) adopt(ctx context.Context, c Container) error {
 	if taken {
 		errs = append(errs, fmt.Errorf("its name %s is also that of container %s; use its ID", c.Name, holder.Short()))
 	}
+	if isStatus(c, container.StateRemoving, container.StateDead) {
+		return errors.Join(append(errs, r.remove(ctx, e))...)
+	}
 	if _, err := os.Stat(r.execDir(c.ID)); err == nil {
 		return errors.Join(append(errs, r.adoptRun(ctx, e, c))...)
 	}
@@ -83,7 +86,7 @@ func (r *Runtime) adopt(ctx context.Context, c Container) error {
 func (r *Runtime) settle(ctx context.Context, e *entry, c Container) error {
 	autoRemove := c.HostConfig.AutoRemove && c.State.Status != container.StateCreated
 	switch {
-	case isStatus(c, container.StateRemoving, container.StateDead) || autoRemove && !c.State.Running():
+	case autoRemove && !c.State.Running():
 		return r.remove(ctx, e)
 	case c.State.Running() || c.State.Status == "":
 		// The machine went down with it.
@@ -106,7 +109,7 @@ func (r *Runtime) adoptRun(ctx context.Context, e *entry, c Container) error {
 	conn, kind, payload, err := r.ask(c, launch.ReqWait, nil)
 	if err == nil && kind == launch.Started {
 		started.conn = conn
-		if err := launch.Decode(payload, &started.status); err != nil {
+		if err = launch.Decode(payload, &started.status); err != nil {
 			conn.Close()
 			return err
 		}
@@ -117,8 +120,7 @@ func (r *Runtime) adoptRun(ctx context.Context, e *entry, c Container) error {
 			}
 			c.State.Pid, c.State.BootID, c.State.Error, c.State.ExitCode = started.status.Pid, r.bootID, "", 0
 		})
-		r.monitors.Add(1)
-		go r.monitor(e, started)
+		r.watch(conn, func() { r.monitor(e, started) })
 		return r.saveState(e.get())
 	}
 	if err == nil {

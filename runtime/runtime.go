@@ -16,6 +16,7 @@ import (
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/runtime/cgroup"
+	"github.com/linkspan/linkspan/runtime/launch"
 )
 
 // Options wires a Runtime. All but Shim are required.
@@ -23,7 +24,7 @@ type Options struct {
 	DataRoot string // absolute; durable
 	ExecRoot string // absolute; tmpfs where possible
 	Networks Networks
-	Events   func(Event)          // called in order for one container, never with a lock held
+	Events   func(Event)          // called in order for one container; must not call verbs
 	Logf     func(string, ...any) // for the operator
 	Shim     string               // path of the shim's binary; "" is the embedded one
 }
@@ -47,10 +48,11 @@ type Runtime struct {
 	filters filters
 	bootID  string
 
-	mu      sync.Mutex // guards the two maps and closed; held for moments only
+	mu      sync.Mutex // guards the maps and closed; held for moments only
 	entries map[linkspan.ID]*entry
 	names   map[string]linkspan.ID
 	execs   map[string]*session
+	conns   map[*launch.Conn]bool // on which monitors listen
 	closed  bool
 
 	monitors sync.WaitGroup // goroutines that belong to no caller
@@ -87,7 +89,7 @@ func New(o Options) (*Runtime, error) {
 	}
 	r := &Runtime{
 		options: o, bootID: strings.TrimSpace(string(boot)),
-		entries: map[linkspan.ID]*entry{}, names: map[string]linkspan.ID{}, execs: map[string]*session{},
+		entries: map[linkspan.ID]*entry{}, names: map[string]linkspan.ID{}, execs: map[string]*session{}, conns: map[*launch.Conn]bool{},
 	}
 	if r.caps, err = ownCapabilities(); err != nil {
 		return nil, err
@@ -123,12 +125,37 @@ func (r *Runtime) forgetOldBoot() error {
 	return nil
 }
 
-// Close lets go of the containers without stopping any.
+// Close lets go of the containers without stopping any. An exit that it
+// overtakes is for the next daemon to see.
 func (r *Runtime) Close() error {
 	r.mu.Lock()
 	r.closed = true
+	for conn := range r.conns {
+		conn.Close()
+	}
 	r.mu.Unlock()
+	r.monitors.Wait()
 	return r.shim.Close()
+}
+
+// watch runs f, which listens on the connection, beside the caller until its
+// end or Close.
+func (r *Runtime) watch(conn *launch.Conn, f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.conns[conn] = true
+	if r.closed {
+		conn.Close()
+	}
+	r.monitors.Go(func() {
+		defer func() {
+			r.mu.Lock()
+			delete(r.conns, conn)
+			r.mu.Unlock()
+			conn.Close()
+		}()
+		f()
+	})
 }
 
 // List returns all containers, newest first.

@@ -123,7 +123,7 @@ func (r *Runtime) ask(c Container, kind launch.Request, payload []byte) (*launch
 	if err != nil {
 		return nil, 0, nil, fmt.Errorf("connecting to the shim of container %s: %w", c.ID.Short(), err)
 	}
-	if err := conn.Send(kind, payload); err != nil {
+	if err = conn.Send(kind, payload); err != nil {
 		conn.Close()
 		return nil, 0, nil, fmt.Errorf("asking the shim of container %s: %w", c.ID.Short(), err)
 	}

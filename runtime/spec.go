@@ -48,9 +48,11 @@ func (r *Runtime) spec(c Container, a Attachment, groups []cgroup.Dir) (*launch.
 	if s.ShmSize == 0 {
 		s.ShmSize = defaultShm
 	}
-	if security, err := parseSecurity(h.SecurityOpt); err != nil {
+	security, err := parseSecurity(h.SecurityOpt)
+	if err != nil {
 		return nil, err
-	} else if !security.openPaths {
+	}
+	if !security.openPaths {
 		// nil asks for the default, an empty list for none.
 		if h.MaskedPaths == nil {
 			s.MaskedPaths = maskedPaths[:]
@@ -93,7 +95,7 @@ func (r *Runtime) process(c Container, privileged bool) (launch.Process, error) 
 		return launch.Process{}, linkspan.Errorf(linkspan.ErrInvalid, "the working directory '%s' is invalid, it needs to be an absolute path", cfg.WorkingDir)
 	}
 	if cfg.StopSignal != "" {
-		if _, err := signalByName(cfg.StopSignal); err != nil {
+		if _, err = signalByName(cfg.StopSignal); err != nil {
 			return launch.Process{}, err
 		}
 	}

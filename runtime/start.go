@@ -61,8 +61,7 @@ func (r *Runtime) Start(ctx context.Context, ref string) error {
 		r.options.Logf("starting container %s: %v", c.ID.Short(), err)
 	}
 	r.event(c, "start")
-	r.monitors.Add(1)
-	go r.monitor(e, started)
+	r.watch(started.conn, func() { r.monitor(e, started) })
 	return nil
 }
 
@@ -111,7 +110,7 @@ func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *
 		return err
 	}
 	for _, dir := range []string{"upper", "work"} {
-		if err := os.Mkdir(filepath.Join(r.dataDir(c.ID), dir), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		if err = os.Mkdir(filepath.Join(r.dataDir(c.ID), dir), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("making the container's %s directory: %w", dir, err)
 		}
 	}
@@ -236,7 +235,6 @@ func (r *Runtime) clean(ctx context.Context, c Container) error {
 
 // monitor waits for the end of a run and sees to what follows from it.
 func (r *Runtime) monitor(e *entry, started *run) {
-	defer r.monitors.Done()
 	c := e.get()
 	status, err := r.awaitExit(c, started)
 	if r.isClosed() {
@@ -251,7 +249,6 @@ func (r *Runtime) monitor(e *entry, started *run) {
 // awaitExit hears the status from the shim, or reads what it left behind, or,
 // if the shim was killed, ends what it left running.
 func (r *Runtime) awaitExit(c Container, started *run) (launch.Status, error) {
-	defer started.conn.Close()
 	kind, payload, err := started.conn.Receive()
 	var status launch.Status
 	if err == nil && kind == launch.Exited {
@@ -262,8 +259,8 @@ func (r *Runtime) awaitExit(c Container, started *run) (launch.Status, error) {
 	if r.isClosed() {
 		return status, nil
 	}
-	if left, err := r.leftBehind(c); err == nil {
-		return left, nil
+	if status, err = r.leftBehind(c); err == nil {
+		return status, nil
 	}
 	text := "the shim of the container died" + r.complaint(c.ID)
 	if err := started.group.Kill(); err != nil {

@@ -396,7 +396,7 @@ func TestTop(t *testing.T) {
 func TestShimKilled(t *testing.T) {
 	b := open(t)
 	c := b.start(t, "sleep 1000")
-	shim, err := os.FindProcess(parent(t, 0, b, c))
+	shim, err := os.FindProcess(parent(t, b, c))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -462,13 +462,13 @@ func TestAttach(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stream.Close()
-	if err := b.Start(t.Context(), c.Name); err != nil {
+	if err = b.Start(t.Context(), c.Name); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := stream.Write([]byte("to and fro\n")); err != nil {
+	if _, err = stream.Write([]byte("to and fro\n")); err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.CloseWrite(); err != nil {
+	if err = stream.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	if out, _ := unframe(t, readAll(t, stream)); out != "to and fro\n" {
@@ -581,5 +581,32 @@ func TestLogs(t *testing.T) {
 	}
 	if err := b.Logs(t.Context(), c.Name, LogOptions{}, &follow); !errors.Is(err, linkspan.ErrInvalid) {
 		t.Errorf("no stream chosen: %v", err)
+	}
+}
+
+// TestSlowClient: a client that does not read holds the container up, nothing
+// is lost, and with the client gone the container goes on.
+func TestSlowClient(t *testing.T) {
+	b := open(t)
+	c := b.create(t, "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo done >&2")
+	stream, err := b.Attach(t.Context(), c.Name, AttachOptions{Stdout: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = b.Start(t.Context(), c.Name); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	if got, _ := b.Get(c.Name); !got.State.Running() {
+		t.Error("3 MB went to a client that reads nothing")
+	}
+	if err = stream.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if state := b.wait(t, c); state.ExitCode != 0 {
+		t.Errorf("%+v", state)
+	}
+	if out, errs := b.output(t, c); len(out) != 3_000_001 || errs != "done\n" {
+		t.Errorf("%d bytes and %q in the log", len(out), errs)
 	}
 }

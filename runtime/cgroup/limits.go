@@ -1,8 +1,12 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/linkspan/linkspan"
 )
@@ -51,7 +55,11 @@ var devices = [...]string{
 func (l Limits) apply(d Dir) error {
 	for _, c := range d.Controllers {
 		for _, s := range l.settings(c, d.Unified) {
-			if err := write(d.Path, s[0], s[1]); err != nil {
+			err := write(d.Path, s[0], s[1])
+			if errors.Is(err, unix.ENOENT) && strings.Contains(s[0], "sw") {
+				continue // a kernel that does not account for swap: the limit of memory holds alone
+			}
+			if err != nil {
 				return err
 			}
 		}

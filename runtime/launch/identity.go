@@ -31,7 +31,7 @@ func lookUp(user string, more []string) (identity, error) {
 	if err != nil {
 		return id, err
 	}
-	if err := id.findUser(name, passwd); err != nil {
+	if err = id.findUser(name, passwd); err != nil {
 		return id, err
 	}
 	if withGroup && group != "" {
@@ -132,7 +132,7 @@ func database(name string) ([]string, error) {
 		return nil, doing("reading the container's "+name, err)
 	}
 	defer file.Close()
-	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+	if info, serr := file.Stat(); serr != nil || !info.Mode().IsRegular() {
 		return nil, nil
 	}
 	text, err := io.ReadAll(io.LimitReader(file, 4<<20))

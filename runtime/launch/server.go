@@ -97,7 +97,8 @@ func (s *shim) accept() (*Conn, error) {
 	fd, got := -1, error(nil)
 	err = raw.Read(func(l uintptr) bool {
 		fd, _, got = unix.Accept4(int(l), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-		return !errors.Is(got, unix.EAGAIN) && !errors.Is(got, unix.EINTR) && !errors.Is(got, unix.ECONNABORTED)
+		again := errors.Is(got, unix.EAGAIN) || errors.Is(got, unix.EINTR) || errors.Is(got, unix.ECONNABORTED)
+		return !again
 	})
 	if err = errors.Join(err, got); err != nil {
 		return nil, err

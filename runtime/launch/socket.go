@@ -19,7 +19,7 @@ func Listen(dir string) (int, error) {
 		return -1, os.NewSyscallError("socket", err)
 	}
 	err = within(dir, func(address *unix.SockaddrUnix) error {
-		if err := unix.Bind(fd, address); err != nil {
+		if err = unix.Bind(fd, address); err != nil {
 			return os.NewSyscallError("bind", err)
 		}
 		return os.NewSyscallError("listen", unix.Listen(fd, 128))
@@ -41,7 +41,7 @@ func Dial(dir string) (*Conn, error) {
 	}
 	err = within(dir, func(address *unix.SockaddrUnix) error {
 		for {
-			if err := unix.Connect(fd, address); !errors.Is(err, unix.EINTR) {
+			if err = unix.Connect(fd, address); !errors.Is(err, unix.EINTR) {
 				return os.NewSyscallError("connect", err)
 			}
 		}

@@ -36,14 +36,14 @@ func startContainer(s *Spec, io *stdio) (int, error) {
 	if group >= 0 {
 		defer unix.Close(group)
 	}
-	if err := enterNamespaces(s); err != nil {
+	if err = enterNamespaces(s); err != nil {
 		return 0, err
 	}
 	sources, err := enterRoot(s)
 	if err != nil {
 		return 0, err
 	}
-	if err := furnish(s, sources); err != nil {
+	if err = furnish(s, sources); err != nil {
 		return 0, err
 	}
 	id, program, err := prepare(&s.Process)
@@ -87,14 +87,14 @@ func startExec(s *Spec, p *Process, pid int, io *stdio) (int, error) {
 	defer unix.Close(target)
 	// A thread that shares its root and directory with others cannot change
 	// the mount namespace.
-	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+	if err = unix.Unshare(unix.CLONE_FS); err != nil {
 		return 0, doing("unsharing the root", err)
 	}
 	spaces := unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWPID
 	if !s.HostCgroupns {
 		spaces |= unix.CLONE_NEWCGROUP
 	}
-	if err := unix.Setns(target, spaces); err != nil {
+	if err = unix.Setns(target, spaces); err != nil {
 		return 0, doing("entering the container's namespaces", err)
 	}
 	id, program, err := prepare(p)

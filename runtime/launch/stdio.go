@@ -73,10 +73,10 @@ func (io *stdio) openTerminal(p *Process, id identity) error {
 	io.stdout = os.NewFile(uintptr(master), "terminal")
 	var st unix.Stat_t
 	// The container may have put something of its own in the place of ptmx.
-	if err := unix.Fstat(master, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(5, 2) {
+	if err = unix.Fstat(master, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(5, 2) {
 		return doing("opening a terminal", unix.ENOTTY)
 	}
-	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
+	if err = unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
 		return doing("unlocking the terminal", err)
 	}
 	number, err := unix.IoctlGetInt(master, unix.TIOCGPTN)

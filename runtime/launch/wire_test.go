@@ -93,7 +93,7 @@ func TestSendFiles(t *testing.T) {
 	}
 	defer there.Close()
 	name := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(name, []byte("content"), 0o600); err != nil {
+	if err = os.WriteFile(name, []byte("content"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	file, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -107,7 +107,7 @@ func TestSendFiles(t *testing.T) {
 	}
 	sent := make(chan error, 1)
 	go func() {
-		if err := here.SendFiles(fds); err != nil {
+		if err = here.SendFiles(fds); err != nil {
 			sent <- err
 			return
 		}

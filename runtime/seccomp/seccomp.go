@@ -10,10 +10,10 @@
 //
 // Rules and their conditions come from github.com/moby/profiles, call numbers
 // from go-seccomp-bpf. The latter's own compiler knows neither a second
-// architecture nor an errno other than EPERM, and where jumps are long it lets
-// calls through that it should not (the model in the tests found one). The
-// programs made here have no long jumps: each call carries its own answer, and
-// the blocks for a machine's 64 and 32-bit calls stand behind one another:
+// architecture nor an errno other than EPERM, and in a program of this length
+// it mistook one call of the 32-bit block (the model in the tests found it).
+// The programs made here have no long jumps: each call carries its own answer,
+// and the blocks for a machine's 64 and 32-bit calls stand behind one another:
 //
 //	load arch ── amd64? ── x32, or newer than the profile? → ENOSYS
 //	          │            rules … → allow / errno; else default
@@ -102,9 +102,9 @@ func compile(profile *specs.LinuxSeccomp) ([]byte, error) {
 	}
 	program := []bpf.Instruction{bpf.LoadAbsolute{Off: offsetArch, Size: 4}}
 	for _, machine := range machines {
-		var block []bpf.Instruction
-		if block, err = rules(profile, machine); err != nil {
-			return nil, err
+		block, berr := rules(profile, machine)
+		if berr != nil {
+			return nil, berr
 		}
 		program = append(program,
 			bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(machine.ID), SkipTrue: 1},
