@@ -213,7 +213,7 @@ func TestDaemonKilledAnywhere(t *testing.T) {
 				t.Errorf("%s %v: %v", c.ID.Short(), c.Config.Cmd, err)
 			}
 			// One that removes itself at its exit may be faster.
-			if err := b.Remove(within(t, 20*time.Second), string(c.ID), true); err != nil && !(c.HostConfig.AutoRemove && errors.Is(err, linkspan.ErrNotFound)) {
+			if err := b.Remove(within(t, 20*time.Second), string(c.ID), true); err != nil && (!c.HostConfig.AutoRemove || !errors.Is(err, linkspan.ErrNotFound)) {
 				t.Errorf("removing %s: %v", c.ID.Short(), err)
 			}
 		}
