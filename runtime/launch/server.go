@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"sync"
 	"time"
 	"unsafe"
@@ -12,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// quiet is how long a container must live for its shim to give back the
-// memory that the start took.
+// quiet is how long a container must live for its shim to give back the memory
+// that the start took.
 const quiet = 300 * time.Millisecond
 
 // shim serves one container.
@@ -63,7 +62,7 @@ func Serve(listening int) error {
 	s.waiters.Add(1)
 	go s.answerExit(conn, s.main)
 	go s.serve()
-	timer := time.AfterFunc(quiet, debug.FreeOSMemory)
+	timer := time.AfterFunc(quiet, shrink)
 	defer timer.Stop()
 	s.main.run(started, lastWords, s.record)
 	s.finish()
