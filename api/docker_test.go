@@ -53,7 +53,7 @@ func newEngine(t *testing.T) *engine {
 	t.Helper()
 	shim := shim(t)
 	m := nstest.New(t)
-	dir, err := os.MkdirTemp("", "api") // short: a socket's path has at most 107 bytes
+	dir, err := os.MkdirTemp("", "api") //nolint:usetesting // short: a socket's path has at most 107 bytes
 	must(t, err)
 	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
 	data, live := filepath.Join(dir, "data"), filepath.Join(dir, "exec")
