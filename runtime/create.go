@@ -137,7 +137,11 @@ func (r *Runtime) newContainer(q Request) (Container, []string, error) {
 	if _, err := r.spec(c, Attachment{}, nil); err != nil {
 		return c, nil, err
 	}
-	if _, err := limitsOf(host); err != nil {
+	limits, err := limitsOf(host)
+	if err != nil {
+		return c, nil, err
+	}
+	if err = r.cgroups.Check(limits); err != nil {
 		return c, nil, err
 	}
 	if err := checkModes(host); err != nil {

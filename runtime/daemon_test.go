@@ -243,7 +243,6 @@ func (b *bench) check(c Container) error {
 		if group.Exists() {
 			return fmt.Errorf("%s, but it has a cgroup", c.State.Status)
 		}
-	case c.State.Status == container.StateRemoving && c.HostConfig.AutoRemove: // by itself
 	default:
 		return fmt.Errorf("in state %q", c.State.Status)
 	}

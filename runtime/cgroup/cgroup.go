@@ -229,7 +229,7 @@ func (t *Tree) Group(id string) Group {
 // Create makes the directories and sets the limits. On an error the caller
 // removes the group.
 func (t *Tree) Create(id string, limits Limits) (Group, error) {
-	if err := t.check(limits); err != nil {
+	if err := t.Check(limits); err != nil {
 		return Group{}, err
 	}
 	g := t.Group(id)

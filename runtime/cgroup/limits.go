@@ -25,9 +25,9 @@ type Limits struct {
 	AllDevices  bool // no allow-list
 }
 
-// check refuses what this kernel, or the way its cgroups are mounted, could
+// Check refuses what this kernel, or the way its cgroups are mounted, could
 // not keep.
-func (t *Tree) check(l Limits) error {
+func (t *Tree) Check(l Limits) error {
 	wants := []struct {
 		set        bool
 		controller string

@@ -107,7 +107,7 @@ func TestSendFiles(t *testing.T) {
 	}
 	sent := make(chan error, 1)
 	go func() {
-		if err = here.SendFiles(fds); err != nil {
+		if err := here.SendFiles(fds); err != nil {
 			sent <- err
 			return
 		}

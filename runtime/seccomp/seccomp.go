@@ -12,11 +12,10 @@
 // from go-seccomp-bpf. The latter's own compiler knows neither a second
 // architecture nor an errno other than EPERM, and in a program of this length
 // it mistook one call of the 32-bit block (the model in the tests found it).
-// The programs made here have no long jumps: each call carries its own answer,
-// and the blocks for a machine's 64 and 32-bit calls stand behind one another:
+// The programs made here have no long conditional jumps; the blocks for a
+// machine's 64 and 32-bit calls stand behind one another:
 //
-//	load arch ── amd64? ── x32, or newer than the profile? → ENOSYS
-//	          │            rules … → allow / errno; else default
+//	load arch ── amd64? ── search the number: … → allow / errno, by arguments if need be
 //	          ├─ i386?  ── the same with its own numbers
 //	          └─ other  ── kill
 //
@@ -28,6 +27,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/elastic/go-seccomp-bpf/arch"
 	profiles "github.com/moby/profiles/seccomp"
@@ -134,41 +134,84 @@ func rules(profile *specs.LinuxSeccomp, machine *arch.Info) ([]bpf.Instruction, 
 	if err != nil {
 		return nil, err
 	}
-	loadNumber := bpf.LoadAbsolute{Off: offsetNumber, Size: 4}
-	var body []bpf.Instruction
+	answers, newest, err := perCall(profile, machine)
+	if err != nil {
+		return nil, err
+	}
+	var intervals []interval
+	for number := uint32(0); number <= newest; number++ {
+		code := answers[number].code
+		if !answers[number].final {
+			code = append(code, bpf.RetConstant{Val: last})
+		}
+		if n := len(intervals); n > 0 && len(code) == 1 && slices.Equal(intervals[n-1].code, code) {
+			continue
+		}
+		intervals = append(intervals, interval{number, code})
+	}
+	// What is newer than the profile, x32 calls among it.
+	intervals = append(intervals, interval{newest + 1, []bpf.Instruction{bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}}})
+	return append([]bpf.Instruction{bpf.LoadAbsolute{Off: offsetNumber, Size: 4}}, search(intervals)...), nil
+}
+
+// perCall collects the code of each call that the profile names, by number:
+// its rules one after the other, up to the first without conditions. It also
+// returns the highest number.
+func perCall(profile *specs.LinuxSeccomp, machine *arch.Info) (map[uint32]call, uint32, error) {
+	answers := map[uint32]call{}
 	var newest uint32
 	for _, rule := range profile.Syscalls {
 		answer, err := action(rule.Action, rule.ErrnoRet)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		match, err := matching(rule.Args, answer)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		for _, name := range rule.Names {
-			number, ok := machine.SyscallNames[name]
-			if !ok {
+			n, ok := machine.SyscallNames[name]
+			if !ok || n >= x32Bit-1 {
 				continue // of another architecture
 			}
-			newest = max(newest, uint32(number))
-			if len(rule.Args) == 0 {
-				body = append(body, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(number), SkipFalse: 1}, bpf.RetConstant{Val: answer})
-				continue
+			number := uint32(n)
+			newest = max(newest, number)
+			if c := answers[number]; !c.final {
+				answers[number] = call{append(slices.Clone(c.code), match...), len(rule.Args) == 0}
 			}
-			// What does not match goes on to the rules after this one, which
-			// expect the number where the arguments now are.
-			body = append(body, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(number), SkipFalse: uint8(len(match) + 1)})
-			body = append(body, match...)
-			body = append(body, loadNumber)
 		}
 	}
-	head := []bpf.Instruction{
-		loadNumber,
-		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: min(newest, x32Bit-1), SkipFalse: 1},
-		bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
+	return answers, newest, nil
+}
+
+// call is what the rules say of one call. Without conditions it is final.
+type call struct {
+	code  []bpf.Instruction
+	final bool
+}
+
+// interval is a run of calls, up to the next interval, that have the same code.
+type interval struct {
+	first uint32
+	code  []bpf.Instruction
+}
+
+// search finds the interval of a call by halving: eight comparisons instead of
+// hundreds, at each call whose answer the kernel has not kept, and when it looks
+// which answers it can keep (seccomp_cache_prepare), which is most of the cost
+// of installing a filter.
+func search(intervals []interval) []bpf.Instruction {
+	if len(intervals) == 1 {
+		return intervals[0].code
 	}
-	return append(append(head, body...), bpf.RetConstant{Val: last}), nil
+	middle := len(intervals) / 2
+	left, right := search(intervals[:middle]), search(intervals[middle:])
+	// A conditional jump reaches 255 instructions, an unconditional one all.
+	code := []bpf.Instruction{
+		bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: intervals[middle].first, SkipFalse: 1},
+		bpf.Jump{Skip: uint32(len(left))},
+	}
+	return append(append(code, left...), right...)
 }
 
 func action(name specs.LinuxSeccompAction, errno *uint) (uint32, error) {
