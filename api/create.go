@@ -1,12 +1,16 @@
 package api
 
 import (
+	"errors"
+	"io/fs"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	apinetwork "github.com/moby/moby/api/types/network"
 
 	"github.com/linkspan/linkspan"
@@ -61,10 +65,7 @@ func (s *Server) creation(body createBody, v version) (runtime.Request, []string
 		request.Networking = &apinetwork.NetworkingConfig{}
 	}
 	request.Rootfs = request.HostConfig.Annotations[rootfsAnnotation]
-	if request.Rootfs == "" && body.Image != "" {
-		return request, nil, noSuchImage(body.Image)
-	}
-	if err := checkLogging(request.HostConfig); err != nil {
+	if err := checkHostConfig(request.HostConfig); err != nil {
 		return request, nil, err
 	}
 	s.fillHostConfig(request.HostConfig)
@@ -80,7 +81,27 @@ func (s *Server) creation(body createBody, v version) (runtime.Request, []string
 			warnings = append(warnings, macDeprecated)
 		}
 	}
+	// Last, since a client that hears of a missing image asks for it to be pulled.
+	if request.Rootfs == "" && body.Image != "" {
+		return request, nil, noSuchImage(body.Image)
+	}
 	return request, warnings, nil
+}
+
+// checkHostConfig refuses what is wrong in itself.
+func checkHostConfig(h *container.HostConfig) error {
+	if err := container.ValidateRestartPolicy(h.RestartPolicy); err != nil {
+		return linkspan.Errorf(linkspan.ErrInvalid, "%w", err)
+	}
+	for _, m := range h.Mounts {
+		if m.Type != mount.TypeBind || (m.BindOptions != nil && m.BindOptions.CreateMountpoint) {
+			continue
+		}
+		if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
+			return linkspan.Errorf(linkspan.ErrInvalid, "invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
+		}
+	}
+	return checkLogging(h)
 }
 
 // checkLogging refuses log drivers that there are not: output that goes
