@@ -12,18 +12,34 @@ import (
 // noImages is what there is instead of images.
 const noImages = "images are not supported by this release: run a directory instead (linkspan run --rootfs DIR)"
 
+// absence is a group of routes that are not served for one reason.
+type absence struct {
+	kind  error
+	text  string
+	paths []Route
+}
+
 // absentRoutes are those of the Docker Engine API that are not served, each
 // with what to say. A client hears that, and not that the page is unknown.
 func absentRoutes() []Route {
-	refuse := func(kind error, text string) func(*Server, http.ResponseWriter, *http.Request) error {
-		return func(*Server, http.ResponseWriter, *http.Request) error { return linkspan.Errorf(kind, "%s", text) }
-	}
 	var routes []Route
-	for _, group := range []struct {
-		kind  error
-		text  string
-		paths []Route
-	}{
+	for _, group := range absences() {
+		refuse := func(*Server, http.ResponseWriter, *http.Request) error {
+			return linkspan.Errorf(group.kind, "%s", group.text)
+		}
+		for _, route := range group.paths {
+			route.handle = refuse
+			routes = append(routes, route)
+		}
+	}
+	return append(routes,
+		Route{"GET", "/plugins", (*Server).listPlugins},
+		Route{"GET", "/plugins/{name:.*}/json", (*Server).missingPlugin},
+	)
+}
+
+func absences() []absence {
+	return []absence{
 		{linkspan.ErrNotImplemented, noImages, []Route{
 			{Method: "POST", Path: "/images/create"},
 			{Method: "POST", Path: "/images/load"},
@@ -70,16 +86,7 @@ func absentRoutes() []Route {
 		{linkspan.ErrNotImplemented, "there is no swarm mode here", []Route{
 			{Method: "POST", Path: "/swarm/init"}, {Method: "POST", Path: "/swarm/join"}, {Method: "POST", Path: "/swarm/leave"}, {Method: "POST", Path: "/swarm/update"},
 		}},
-	} {
-		for _, route := range group.paths {
-			route.handle = refuse(group.kind, group.text)
-			routes = append(routes, route)
-		}
 	}
-	return append(routes,
-		Route{"GET", "/plugins", (*Server).listPlugins},
-		Route{"GET", "/plugins/{name:.*}/json", (*Server).missingPlugin},
-	)
 }
 
 func (s *Server) listImages(w http.ResponseWriter, _ *http.Request) error {

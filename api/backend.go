@@ -97,11 +97,12 @@ type observer interface {
 type terminal interface {
 	Attach(ctx context.Context, ref string, o runtime.AttachOptions) (runtime.Stream, error)
 	Resize(ctx context.Context, ref string, rows, cols int) error
+	ExecResize(ctx context.Context, id string, rows, cols int) error
 }
 
 type execs interface {
 	ExecCreate(ctx context.Context, ref string, q container.ExecCreateRequest) (id string, err error)
 	ExecStart(ctx context.Context, id string, o container.ExecStartRequest) (runtime.Stream, error)
 	ExecInspect(id string) (runtime.Exec, error)
-	ExecResize(ctx context.Context, id string, rows, cols int) error
+	ExecWait(ctx context.Context, id string) (runtime.Exec, error)
 }

@@ -35,7 +35,7 @@ func TestCreateContainer(t *testing.T) {
 	if want := `{"Id":"` + string(ctrID) + `","Warnings":[]}`; w.Code != 201 || strings.TrimSpace(w.Body.String()) != want {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
-	if q := f.requests[1]; string(q.HostConfig.NetworkMode) != "container:"+string(ctrID) || len(q.Networking.EndpointsConfig) > 0 {
+	if q := f.requests[1]; string(q.HostConfig.NetworkMode) != "container:"+string(ctrID) || q.Config.Hostname != ctrID.Short() || len(q.Networking.EndpointsConfig) > 0 {
 		t.Errorf("%+v %+v", q.HostConfig, q.Networking)
 	}
 }
@@ -45,6 +45,9 @@ func TestCreateRefusals(t *testing.T) {
 	s := newTestServer(t, &fakeNetworking{}, f)
 	for request, want := range map[string]string{
 		`/containers/create {"Image":"bb","Cmd":["true"]}`:                                                                                               "404 No such image: bb",
+		`/containers/create {"Image":"bb","HostConfig":{"RestartPolicy":{"Name":"nonsense"}}}`:                                                           "400 invalid restart policy: unknown policy 'nonsense'",
+		`/containers/create {"Image":"bb","HostConfig":{"Mounts":[{"Type":"bind","Source":"/nosuch","Target":"/m"}]}}`:                                   `400 invalid mount config for type "bind": bind source path does not exist: /nosuch`,
+		`/containers/create {"Cmd":["x"],"Hostname":"h","HostConfig":{` + rootfs + `,"NetworkMode":"container:web"}}`:                                    "400 conflicting options: hostname and the network mode",
 		`/containers/create {"HostConfig":{}}`:                                                                                                           "400 config cannot be empty in order to create a container",
 		`/containers/create {"Cmd":["x"],"HostConfig":{` + rootfs + `,"LogConfig":{"Type":"syslog"}}}`:                                                   `501 log driver "syslog" is not supported by this release: use json-file`,
 		`/containers/create {"Cmd":["x"],"HostConfig":{` + rootfs + `,"LogConfig":{"Type":"moon"}}}`:                                                     "400 logger: no log driver named 'moon' is registered",

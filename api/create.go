@@ -1,12 +1,16 @@
 package api
 
 import (
+	"errors"
+	"io/fs"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	apinetwork "github.com/moby/moby/api/types/network"
 
 	"github.com/linkspan/linkspan"
@@ -17,7 +21,11 @@ import (
 // and has no image.
 const rootfsAnnotation = "linkspan.rootfs"
 
-const macDeprecated = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
+// Warnings that a creation answers with.
+const (
+	portsUnpublished = "Published ports are recorded and not opened: this release does not publish ports. The container can be reached by its address from this host."
+	macDeprecated    = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
+)
 
 // createBody is the body of a creation, with a field that the types of today
 // no longer have.
@@ -61,13 +69,14 @@ func (s *Server) creation(body createBody, v version) (runtime.Request, []string
 		request.Networking = &apinetwork.NetworkingConfig{}
 	}
 	request.Rootfs = request.HostConfig.Annotations[rootfsAnnotation]
-	if request.Rootfs == "" && body.Image != "" {
-		return request, nil, noSuchImage(body.Image)
-	}
-	if err := checkLogging(request.HostConfig); err != nil {
+	if err := checkHostConfig(request.HostConfig); err != nil {
 		return request, nil, err
 	}
-	s.fillHostConfig(request.HostConfig)
+	if request.HostConfig.NetworkMode.IsContainer() && request.Config.Hostname != "" {
+		return request, nil, linkspan.Errorf(linkspan.ErrInvalid, "conflicting options: hostname and the network mode")
+	}
+	fillHostConfig(request.HostConfig)
+	s.borrow(request)
 	if err := checkEndpoints(request.Networking, v); err != nil {
 		return request, nil, err
 	}
@@ -80,7 +89,30 @@ func (s *Server) creation(body createBody, v version) (runtime.Request, []string
 			warnings = append(warnings, macDeprecated)
 		}
 	}
+	if len(request.HostConfig.PortBindings) > 0 || request.HostConfig.PublishAllPorts {
+		warnings = append(warnings, portsUnpublished)
+	}
+	// Last, since a client that hears of a missing image asks for it to be pulled.
+	if request.Rootfs == "" && body.Image != "" {
+		return request, nil, noSuchImage(body.Image)
+	}
 	return request, warnings, nil
+}
+
+// checkHostConfig refuses what is wrong in itself.
+func checkHostConfig(h *container.HostConfig) error {
+	if err := container.ValidateRestartPolicy(h.RestartPolicy); err != nil {
+		return linkspan.Errorf(linkspan.ErrInvalid, "%w", err)
+	}
+	for _, m := range h.Mounts {
+		if m.Type != mount.TypeBind || (m.BindOptions != nil && m.BindOptions.CreateMountpoint) {
+			continue
+		}
+		if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
+			return linkspan.Errorf(linkspan.ErrInvalid, "invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
+		}
+	}
+	return checkLogging(h)
 }
 
 // checkLogging refuses log drivers that there are not: output that goes
@@ -96,15 +128,9 @@ func checkLogging(h *container.HostConfig) error {
 }
 
 // fillHostConfig puts in what a client that left it out will find in effect.
-func (s *Server) fillHostConfig(h *container.HostConfig) {
+func fillHostConfig(h *container.HostConfig) {
 	if h.NetworkMode == "" || h.NetworkMode == "default" {
 		h.NetworkMode = "bridge"
-	}
-	if donor, borrows := strings.CutPrefix(string(h.NetworkMode), "container:"); borrows && donor != "" {
-		// A name may be given to another container later; an ID may not.
-		if c, err := s.containers.Get(donor); err == nil {
-			h.NetworkMode = container.NetworkMode("container:" + string(c.ID))
-		}
 	}
 	if h.LogConfig.Type == "" {
 		h.LogConfig.Type = "json-file"
@@ -124,6 +150,22 @@ func (s *Server) fillHostConfig(h *container.HostConfig) {
 	if h.ShmSize == 0 {
 		h.ShmSize = 64 << 20
 	}
+}
+
+// borrow fills in what a container takes over from the one whose network stack
+// it joins. One that does not exist is the start's business.
+func (s *Server) borrow(q runtime.Request) {
+	donor, borrows := strings.CutPrefix(string(q.HostConfig.NetworkMode), "container:")
+	if !borrows || donor == "" {
+		return
+	}
+	c, err := s.containers.Get(donor)
+	if err != nil {
+		return
+	}
+	// A name may be given to another container later; an ID may not.
+	q.HostConfig.NetworkMode = container.NetworkMode("container:" + string(c.ID))
+	q.Config.Hostname, q.Config.Domainname = hostnameOf(c), c.Config.Domainname
 }
 
 func checkEndpoints(n *apinetwork.NetworkingConfig, v version) error {

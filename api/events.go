@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/events"
@@ -23,7 +24,8 @@ const kept = 1024
 //
 // Safe for concurrent use.
 type Events struct {
-	now func() time.Time
+	now      func() time.Time
+	watchers atomic.Int64
 
 	mu      sync.Mutex // guards what follows; held for moments only
 	ring    [kept]events.Message
@@ -112,6 +114,8 @@ type watch struct {
 // follow calls send with each event that the client wants, until the context
 // or the watch ends, send fails, or the client is too slow.
 func (e *Events) follow(ctx context.Context, at uint64, w watch, send func([]events.Message) error) error {
+	e.watchers.Add(1)
+	defer e.watchers.Add(-1)
 	if !w.until.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, w.until)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"io"
 	"net/http"
 
@@ -76,7 +77,11 @@ func (s *Server) startExec(w http.ResponseWriter, r *http.Request) error {
 	if exec.Request.Tty && exec.Request.AttachStdin {
 		input = term.NewEscapeProxy(input, keys)
 	}
-	s.join(conn, input, stream)
+	// The client asks for the exit code as soon as the stream has ended, and
+	// takes none for 0. A process may end later than its output.
+	s.join(conn, input, stream, func(ctx context.Context) {
+		s.containers.ExecWait(ctx, id) //nolint:errcheck // it ends when there is nothing to wait for
+	})
 	return nil
 }
 

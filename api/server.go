@@ -31,6 +31,7 @@ type Server struct {
 	about      About
 	logf       func(format string, args ...any)
 	now        func() time.Time
+	patience   time.Duration // with a watcher that does not read
 
 	handler http.Handler
 	http    http.Server
@@ -45,7 +46,7 @@ type Server struct {
 // New returns a Server. Give Serve the sockets it is to answer on.
 func New(o Options) *Server {
 	s := &Server{
-		networks: o.Networks, containers: o.Containers, events: o.Events, about: o.About.filled(), logf: o.Logf, now: time.Now,
+		networks: o.Networks, containers: o.Containers, events: o.Events, about: o.About.filled(), logf: o.Logf, now: time.Now, patience: 30 * time.Second,
 		hijacked: hijacked{open: make(map[net.Conn]struct{})},
 	}
 	s.closing, s.close = context.WithCancel(context.Background())

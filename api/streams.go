@@ -56,7 +56,7 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) error {
 	if c.Config.Tty && want.Stdin {
 		input = term.NewEscapeProxy(input, keys)
 	}
-	s.join(conn, input, stream)
+	s.join(conn, input, stream, func(context.Context) {})
 	return nil
 }
 
@@ -116,14 +116,18 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, tty bool) (net.C
 }
 
 // join copies both ways until the process's output ends, the client goes, or
-// the user types the keys to detach.
-func (s *Server) join(conn net.Conn, input io.Reader, stream runtime.Stream) {
+// the user types the keys to detach. After the end of the output it calls last,
+// whose context is done when the client goes.
+func (s *Server) join(conn net.Conn, input io.Reader, stream runtime.Stream, last func(context.Context)) {
+	ctx, leave := context.WithCancel(s.closing)
+	defer leave()
 	over, drained := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(drained)
 		if err := feed(stream, input); err == nil {
 			waitHangUp(conn, over)
 		}
+		leave()
 		select {
 		case <-over:
 		default:
@@ -131,6 +135,7 @@ func (s *Server) join(conn net.Conn, input io.Reader, stream runtime.Stream) {
 		}
 	}()
 	io.Copy(conn, stream) //nolint:errcheck // whichever side has gone, it is over
+	last(ctx)
 	close(over)
 	stream.Close() //nolint:errcheck // it may be closed already
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {

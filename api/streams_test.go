@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/internal/nstest"
 	"github.com/linkspan/linkspan/runtime"
 )
 
@@ -136,6 +137,26 @@ func TestExecFailureIsInTheStream(t *testing.T) {
 	f.exec.ExitCode = &code
 	if got := statusAndMessage(t, ask(newTestServer(t, &fakeNetworking{}, f), "POST", "/exec/x/start", "{}")); got != "409 exec command x has already run" {
 		t.Error(got)
+	}
+}
+
+// A client that watches events and does not read them is dropped.
+func TestStuckWatcherIsDropped(t *testing.T) {
+	s := newTestServer(t, &fakeNetworking{}, &fakeContainers{})
+	s.patience = 50 * time.Millisecond
+	conn := served(t, s)()
+	fmt.Fprint(conn, "GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	big := map[string]string{"x": strings.Repeat("x", 1<<20)} // more than a socket holds
+	if !nstest.Until(5*time.Second, func() bool { return s.events.watchers.Load() == 1 }) {
+		t.Fatal("nobody watches")
+	}
+	s.events.Daemon("reload", "d", big)
+	s.events.Daemon("reload", "d", big)
+	if !nstest.Until(5*time.Second, func() bool { return s.events.watchers.Load() == 0 }) {
+		t.Error("the watcher is still there")
 	}
 }
 

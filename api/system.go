@@ -98,7 +98,7 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 		ID: a.ID, Name: hostname, ServerVersion: a.Version, Driver: "overlay2", DriverStatus: [][2]string{},
 		Plugins:     system.PluginsInfo{Volume: []string{}, Network: drivers, Log: []string{"json-file"}},
 		MemoryLimit: true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true, IPv4Forwarding: true,
-		Debug: a.Debug, NGoroutines: goruntime.NumGoroutine(), SystemTime: s.now().Format(time.RFC3339Nano), LoggingDriver: "json-file",
+		Debug: a.Debug, NGoroutines: goruntime.NumGoroutine(), NEventsListener: int(s.events.watchers.Load()), SystemTime: s.now().Format(time.RFC3339Nano), LoggingDriver: "json-file",
 		CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(), KernelVersion: kernelRelease(), OperatingSystem: operatingSystem(), OSType: "linux",
 		Architecture: architecture(), NCPU: goruntime.NumCPU(), MemTotal: memoryTotal(), DockerRootDir: a.DataRoot, Labels: []string{},
 		RegistryConfig: &registry.ServiceConfig{IndexConfigs: map[string]*registry.IndexInfo{}},
@@ -212,6 +212,9 @@ func (s *Server) watchEvents(w http.ResponseWriter, r *http.Request) error {
 	// An error means that the client has gone, and the answer has begun: there
 	// is nothing to say and nobody to say it to.
 	s.events.follow(ctx, at, what, func(batch []events.Message) error { //nolint:errcheck // see above
+		// A client that has stopped reading is dropped, not waited for. What has
+		// no deadline is no socket, and does not block.
+		control.SetWriteDeadline(time.Now().Add(s.patience)) //nolint:errcheck // see above
 		for _, message := range batch {
 			var v any = message
 			if legacy {
