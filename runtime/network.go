@@ -30,6 +30,7 @@ type Attachment struct {
 	// leaves those alone.
 	Hosts, ResolvConf, Hostname string
 	// Keep are descriptors that live as long as the container, daemon or no
-	// daemon: the shim gets copies. They remain the caller's.
+	// daemon: the shim gets copies, and the runtime closes these when it has
+	// them, or when the start fails.
 	Keep []*os.File
 }

@@ -99,6 +99,9 @@ func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *
 		return err
 	}
 	attachment, err := r.options.Networks.Attach(ctx, c)
+	for _, file := range attachment.Keep {
+		defer file.Close() //nolint:errcheck // the shim has its own, or there is no container
+	}
 	if err != nil {
 		return err
 	}

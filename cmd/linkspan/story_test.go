@@ -218,6 +218,32 @@ func TestRestartLeavesContainersAlone(t *testing.T) {
 	s.leave()
 }
 
+// A start hands descriptors to the shim: the daemon must not keep its own.
+func TestStartsCostNoDescriptors(t *testing.T) {
+	t.Setenv("GOGC", "off") // the collector would close what was forgotten
+	s := newStory(t)
+	s.start()
+	s.do("network", "create", "lab")
+	once := func() { s.do("run", "--rm", "--network", "lab", "--rootfs", "/", "--", "true") }
+	once() // what is opened once and stays: the nftables socket, say
+	descriptors := func() int {
+		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.daemon.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before := descriptors()
+	const starts = 6
+	for range starts {
+		once()
+	}
+	if !nstest.Until(3*time.Second, func() bool { return descriptors() <= before+2 }) {
+		t.Errorf("%d descriptors before %d starts, %d after", before, starts, descriptors())
+	}
+	s.leave()
+}
+
 // TestKillAtRandom kills the daemon at a random instant of a busy life, again
 // and again: the next daemon must clean up so that nothing is left in the end.
 func TestKillAtRandom(t *testing.T) {
