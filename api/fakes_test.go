@@ -118,6 +118,7 @@ type fakeContainers struct {
 	refuse     error
 	stream     *fakeStream
 	exec       runtime.Exec
+	execEnded  chan struct{} // ExecWait waits for it; nil: it does not wait
 }
 
 func (f *fakeContainers) List() []runtime.Container { return f.all }
@@ -170,6 +171,14 @@ func (f *fakeContainers) ExecStart(context.Context, string, container.ExecStartR
 		return nil, f.refuse
 	}
 	return f.stream, nil
+}
+
+// ExecWait returns when the test says that the process has ended.
+func (f *fakeContainers) ExecWait(context.Context, string) (runtime.Exec, error) {
+	if f.execEnded != nil {
+		<-f.execEnded
+	}
+	return f.exec, nil
 }
 
 // fakeStream is a process that says its output once its input has ended, or at

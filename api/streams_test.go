@@ -141,6 +141,32 @@ func TestExecFailureIsInTheStream(t *testing.T) {
 }
 
 // A client that watches events and does not read them is dropped.
+// The end of an exec's stream is the sign for the client to ask for the exit
+// code: it must not come before there is one, even if the output ended earlier.
+func TestExecStreamEndsWithItsProcess(t *testing.T) {
+	stream := newFakeStream("all there is")
+	stream.CloseWrite() // the process closes its output at once
+	f := &fakeContainers{exec: runtime.Exec{ID: "x"}, stream: stream, execEnded: make(chan struct{})}
+	conn := served(t, newTestServer(t, &fakeNetworking{}, f))()
+	const body = `{"Detach":false,"Tty":false}`
+	fmt.Fprintf(conn, "POST /exec/x/start HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	var got strings.Builder
+	end := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(&got, conn)
+		end <- err
+	}()
+	select {
+	case err := <-end:
+		t.Fatalf("the stream ended before the process: %v, after %q", err, got.String())
+	case <-time.After(200 * time.Millisecond):
+	}
+	close(f.execEnded)
+	if err := <-end; err != nil || !strings.HasSuffix(got.String(), "all there is") {
+		t.Errorf("%q %v", got.String(), err)
+	}
+}
+
 func TestStuckWatcherIsDropped(t *testing.T) {
 	s := newTestServer(t, &fakeNetworking{}, &fakeContainers{})
 	s.patience = 50 * time.Millisecond
