@@ -27,7 +27,7 @@ type Attachment struct {
 
 func attachmentOf(s sandbox.Sandbox) Attachment {
 	a := Attachment{Hosts: s.Hosts(), ResolvConf: s.ResolvConf(), Hostname: s.HostnameFile()}
-	if s.Borrowed != "host" {
+	if !s.OfHost {
 		a.Netns = kernel.Pin(s.Netns())
 	}
 	return a
@@ -80,13 +80,13 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 	if donor != nil || err != nil {
 		return donorAttachment(donor), setUpError(err)
 	}
-	hostFile, err := c.readResolvConf()
+	host, err := c.readHostFiles()
 	if err != nil {
 		return Attachment{}, setUpError(err)
 	}
 	var r reservation
 	err = c.o.Store.Defer(func(t store.Tables) error {
-		r, err = c.reserveSandbox(t, owner, hostFile)
+		r, err = c.reserveSandbox(t, owner, host)
 		if err == nil {
 			r.put(t, store.Creating)
 		}
@@ -215,7 +215,7 @@ func sandboxOf(t store.Tables, owner linkspan.ID) (store.Row[sandbox.Sandbox], b
 }
 
 // reserveSandbox is the pure part of a start.
-func (c *Controller) reserveSandbox(t store.Tables, owner linkspan.ID, hostFile []byte) (reservation, error) {
+func (c *Controller) reserveSandbox(t store.Tables, owner linkspan.ID, host hostFiles) (reservation, error) {
 	var r reservation
 	config, ok := t.Configs.Get(owner)
 	if !ok {
@@ -228,7 +228,7 @@ func (c *Controller) reserveSandbox(t store.Tables, owner linkspan.ID, hostFile 
 	id := linkspan.NewID()
 	s := sandbox.Sandbox{ID: id, Owner: owner, Dir: filepath.Join(c.o.ExecRoot, "sandboxes", id.Short())}
 	if r.config.Mode == "host" {
-		s.Borrowed = "host"
+		s.OfHost = true
 	}
 	var links []link
 	for _, want := range r.config.Attachments {
@@ -242,7 +242,7 @@ func (c *Controller) reserveSandbox(t store.Tables, owner linkspan.ID, hostFile 
 	}
 	byPriority(links)
 	r.gateways.Value, r.gateways.Plan = gateways(s, links)
-	files, err := c.files(r.config, s, links, hostFile, defaultGateways(t))
+	files, err := c.files(r.config, s, links, host, defaultGateways(t))
 	if err != nil {
 		return r, err
 	}
@@ -251,7 +251,7 @@ func (c *Controller) reserveSandbox(t store.Tables, owner linkspan.ID, hostFile 
 }
 
 func (c *Controller) sandboxPlan(s sandbox.Sandbox, files sandbox.Files) op.Plan {
-	if s.Borrowed != "" {
+	if s.OfHost {
 		return s.FilesPlan(files)
 	}
 	plan := s.Plan(files)
@@ -383,9 +383,7 @@ func liveOf(t store.Tables, owner linkspan.ID) (r reservation, found bool) {
 func (c *Controller) finishSandbox(ctx context.Context, r reservation) error {
 	c.stopResolver(r.sandbox.Value.ID)
 	for _, row := range r.endpoints {
-		if zone := c.zone(row.Value.Network); zone != nil {
-			zone.Delete(row.Value.ID)
-		}
+		c.forgetNames(row.Value)
 	}
 	if err := c.executor.Undo(ctx, r.plan()); err != nil {
 		return err
@@ -398,8 +396,10 @@ func (c *Controller) finishSandbox(ctx context.Context, r reservation) error {
 }
 
 func (c *Controller) emit(action string, e endpoint.Endpoint) {
+	var n network.Network
 	c.o.Store.View(func(t store.Tables) {
-		n, _ := t.Networks.Get(e.Network)
-		c.o.Events(Event{Action: action, Network: e.Network, Name: n.Value.Name, Driver: n.Value.Driver, Container: e.Owner})
+		row, _ := t.Networks.Get(e.Network)
+		n = row.Value
 	})
+	c.o.Events(Event{Action: action, Network: e.Network, Name: n.Name, Driver: n.Driver, Container: e.Owner})
 }

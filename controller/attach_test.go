@@ -55,6 +55,50 @@ func TestConnectAndDisconnectLive(t *testing.T) {
 	d.clear(t)
 }
 
+// The first lines of resolv.conf promise that an edited file is left alone.
+func TestEditedFilesAreLeftAlone(t *testing.T) {
+	m := nstest.New(t)
+	d := start(t, m, newRoots(t))
+	d.network(t, "lab", subnet("10.77.0.0/24"))
+	d.network(t, "side", subnet("10.78.0.0/24"))
+	web := spec("web", "lab")
+	a := d.run(t, web)
+	must(t, os.WriteFile(a.Hosts, []byte("192.0.2.1\tmine\n"), 0o644))
+	must(t, d.Connect(t.Context(), "side", web.ID, nil))
+	if hosts, err := os.ReadFile(a.Hosts); err != nil || string(hosts) != "192.0.2.1\tmine\n" {
+		t.Errorf("an edited file was overwritten: %q %v", hosts, err)
+	}
+	d.clear(t)
+}
+
+// Explaining a connection says what connecting then does, and changes nothing.
+func TestExplainConnect(t *testing.T) {
+	m := nstest.New(t)
+	d := start(t, m, newRoots(t))
+	d.network(t, "lab", subnet("10.77.0.0/24"))
+	d.network(t, "side", subnet("10.78.0.0/24"))
+	web := spec("web", "lab")
+	d.run(t, web)
+	before := settled(t, m)
+	plan, err := d.ExplainConnect("side", web.ID, &apinetwork.EndpointSettings{GwPriority: 1})
+	must(t, err)
+	for _, want := range []string{"type veth peer name eth1", "addr add 10.78.0.2/24", "route add default via 10.78.0.1 dev eth1"} {
+		if !strings.Contains(plan.String(), want) {
+			t.Errorf("the plan lacks %q:\n%s", want, plan)
+		}
+	}
+	if plan, err = d.ExplainDisconnect("lab", web.ID); err != nil || !strings.Contains(plan.String(), "peer name eth0") {
+		t.Errorf("disconnect: %v\n%s", err, plan)
+	}
+	if diff := nstest.Diff(before, settled(t, m)); diff != "" {
+		t.Errorf("explaining changed:\n%s", diff)
+	}
+	if len(d.Settings(web.ID).Networks) != 1 {
+		t.Error("explaining recorded a wish")
+	}
+	d.clear(t)
+}
+
 func TestStaticAddressIsHeldWhileContainerExists(t *testing.T) {
 	m := nstest.New(t)
 	d := start(t, m, newRoots(t))

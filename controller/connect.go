@@ -3,23 +3,20 @@ package controller
 import (
 	"context"
 	"errors"
-	"os"
+	"fmt"
 	"slices"
 
 	apinetwork "github.com/moby/moby/api/types/network"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/endpoint"
-	"github.com/linkspan/linkspan/network"
-	"github.com/linkspan/linkspan/op"
-	"github.com/linkspan/linkspan/sandbox"
 	"github.com/linkspan/linkspan/store"
 )
 
 // Connect attaches a container to one more network: at once if it runs, else
 // when it starts.
 func (c *Controller) Connect(ctx context.Context, ref string, owner linkspan.ID, settings *apinetwork.EndpointSettings) error {
-	hostFile, err := c.readResolvConf()
+	host, err := c.readHostFiles()
 	if err != nil {
 		return err
 	}
@@ -47,9 +44,29 @@ func (c *Controller) Connect(ctx context.Context, ref string, owner linkspan.ID,
 	if err != nil {
 		return errors.Join(err, c.executor.Undo(ctx, added.Plan), c.dropEndpoint(added.Value))
 	}
-	err = c.settle(ctx, owner, hostFile)
+	if err := c.settle(ctx, owner, host); err != nil {
+		return errors.Join(err, c.takeBack(ctx, added, host))
+	}
 	c.emit("connect", added.Value)
-	return err
+	return nil
+}
+
+// takeBack undoes a connection whose consequences failed: those first, as they
+// rest on the link.
+func (c *Controller) takeBack(ctx context.Context, added store.Row[endpoint.Endpoint], host hostFiles) error {
+	ctx = context.WithoutCancel(ctx)
+	if err := c.o.Store.Defer(func(t store.Tables) error {
+		t.Endpoints.SetPhase(added.Value.ID, store.Deleting)
+		return nil
+	}); err != nil {
+		return err
+	}
+	err := errors.Join(c.settle(ctx, added.Value.Owner, host), c.executor.Undo(ctx, added.Plan))
+	if err != nil {
+		return fmt.Errorf("taking the connection back: %w", err)
+	}
+	c.forgetNames(added.Value)
+	return c.dropEndpoint(added.Value)
 }
 
 // reserveConnect is the pure part of Connect. The second result tells whether
@@ -130,7 +147,7 @@ func (c *Controller) dropEndpoint(e endpoint.Endpoint) error {
 // Disconnect takes a container off a network. With force, a network or an
 // attachment that is gone already is success.
 func (c *Controller) Disconnect(ctx context.Context, ref string, owner linkspan.ID, force bool) error {
-	hostFile, err := c.readResolvConf()
+	host, err := c.readHostFiles()
 	if err != nil {
 		return err
 	}
@@ -146,18 +163,12 @@ func (c *Controller) Disconnect(ctx context.Context, ref string, owner linkspan.
 	case err != nil, !running:
 		return err
 	}
-	if zone := c.zone(gone.Value.Network); zone != nil {
-		zone.Delete(gone.Value.ID)
-	}
+	c.forgetNames(gone.Value)
 	// The default route first: it must not outlive its link.
-	err = errors.Join(c.settle(ctx, owner, hostFile), c.executor.Undo(ctx, gone.Plan))
-	if err != nil {
-		return err
+	err = c.settle(ctx, owner, host)
+	if undoErr := c.finishEndpoint(ctx, gone); undoErr != nil {
+		return errors.Join(err, undoErr)
 	}
-	err = c.o.Store.Defer(func(t store.Tables) error {
-		t.Endpoints.Delete(gone.Value.ID)
-		return nil
-	})
 	c.emit("disconnect", gone.Value)
 	return err
 }
@@ -200,108 +211,4 @@ func reserveDisconnect(t store.Tables, ref string, owner linkspan.ID) (store.Row
 		}
 	}
 	return gone, false, nil
-}
-
-// settle makes what follows from a container's endpoints follow: the default
-// routes, the resolver, the names and the files.
-func (c *Controller) settle(ctx context.Context, owner linkspan.ID, hostFile []byte) error {
-	var live store.Row[sandbox.Sandbox]
-	var cfg store.Config
-	var links []link
-	var old, fresh store.Row[store.Gateways]
-	var files sandbox.Files
-	rewritten := false // whether the resolver's port is rewritten already
-	err := c.o.Store.Defer(func(t store.Tables) error {
-		found := false
-		if live, found = sandboxOf(t, owner); !found {
-			return noContainer(owner)
-		}
-		config, _ := t.Configs.Get(owner)
-		cfg, links = config.Value, linksOf(t, live.Value.ID)
-		rewritten = live.Value.Resolver
-		for _, l := range links {
-			live.Value.Resolver = live.Value.Resolver || !network.Predefined(l.network.Name)
-		}
-		old, _ = t.Gateways.Get(live.Value.ID)
-		fresh.Value, fresh.Plan = gateways(live.Value, links)
-		fresh.Phase = store.Ready
-		var err error
-		files, err = c.files(cfg, live.Value, links, hostFile, defaultGateways(t))
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if err := c.switchGateways(ctx, live.Value, old, fresh); err != nil {
-		return err
-	}
-	if err := c.ensureResolver(ctx, live, rewritten); err != nil {
-		return err
-	}
-	c.announceNames(owner)
-	return errors.Join(rewrite(live.Value.Hosts(), files.Hosts), rewrite(live.Value.ResolvConf(), files.ResolvConf))
-}
-
-// switchGateways replaces the default routes, if they change at all. The new
-// plan is stored beside the old one until the old one is undone.
-func (c *Controller) switchGateways(ctx context.Context, s sandbox.Sandbox, old, fresh store.Row[store.Gateways]) error {
-	if old.Value == fresh.Value {
-		return nil
-	}
-	put := func(row store.Row[store.Gateways]) error {
-		return c.o.Store.Defer(func(t store.Tables) error {
-			t.Gateways.Put(s.ID, row)
-			return nil
-		})
-	}
-	both := fresh
-	both.Plan = append(append(op.Plan(nil), old.Plan...), fresh.Plan...)
-	if err := put(both); err != nil {
-		return err
-	}
-	if err := c.executor.Undo(ctx, old.Plan); err != nil {
-		return err
-	}
-	if err := c.executor.Do(ctx, fresh.Plan); err != nil {
-		return err
-	}
-	return put(fresh)
-}
-
-// ensureResolver starts the resolver of a container that joined its first
-// user's network while it runs.
-func (c *Controller) ensureResolver(ctx context.Context, live store.Row[sandbox.Sandbox], rewritten bool) error {
-	c.mu.Lock()
-	_, answers := c.resolvers[live.Value.ID]
-	c.mu.Unlock()
-	if !live.Value.Resolver || answers {
-		return nil
-	}
-	if !rewritten {
-		if err := c.rewritePort(ctx, live); err != nil {
-			return err
-		}
-	}
-	kept, err := c.startResolver(live.Value, nil)
-	for _, file := range kept {
-		file.Close() //nolint:errcheck // no shim holds them: the daemon opens new ones when it starts again
-	}
-	return err
-}
-
-func (c *Controller) rewritePort(ctx context.Context, live store.Row[sandbox.Sandbox]) error {
-	plan := c.o.Firewall.Resolver(live.Value.Netns(), resolverPort, resolverPort)
-	live.Plan = append(append(op.Plan(nil), live.Plan...), plan...)
-	if err := c.o.Store.Defer(func(t store.Tables) error {
-		t.Sandboxes.Put(live.Value.ID, live)
-		return nil
-	}); err != nil {
-		return err
-	}
-	return c.executor.Do(ctx, plan)
-}
-
-// rewrite changes a bound file in place: its inode is what the container sees.
-func rewrite(path, text string) error {
-	return os.WriteFile(path, []byte(text), 0o644)
 }

@@ -2,6 +2,9 @@ package controller
 
 import (
 	"context"
+	"slices"
+
+	apinetwork "github.com/moby/moby/api/types/network"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/network"
@@ -57,15 +60,53 @@ func (c *Controller) ExplainAttach(ctr Container) (op.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	hostFile, err := c.readResolvConf()
+	host, err := c.readHostFiles()
 	if err != nil {
 		return nil, err
 	}
 	var r reservation
 	err = c.explain(func(t store.Tables) error {
 		t.Configs.Put(cfg.Owner, store.Row[store.Config]{Value: cfg, Phase: store.Ready})
-		r, err = c.reserveSandbox(t, cfg.Owner, hostFile)
+		r, err = c.reserveSandbox(t, cfg.Owner, host)
 		return err
 	})
 	return r.plan(), err
+}
+
+// ExplainConnect returns the plan that Connect would carry out now. It is empty
+// for a container that does not run: the wish alone would be recorded.
+func (c *Controller) ExplainConnect(ref string, owner linkspan.ID, settings *apinetwork.EndpointSettings) (op.Plan, error) {
+	host, err := c.readHostFiles()
+	if err != nil {
+		return nil, err
+	}
+	var plan op.Plan
+	err = c.explain(func(t store.Tables) error {
+		r, running, err := c.reserveConnect(t, ref, owner, settings)
+		if err != nil || !running {
+			return err
+		}
+		q, err := c.consequencesOf(t, owner, host)
+		plan = r.endpoints[0].Plan
+		if q.gateways.Value != q.old.Value {
+			plan = slices.Concat(plan, q.gateways.Plan)
+		}
+		if q.resolver && !q.live.Value.Resolver {
+			plan = slices.Concat(plan, c.o.Firewall.Resolver(q.live.Value.Netns(), resolverPort, resolverPort))
+		}
+		return err
+	})
+	return plan, err
+}
+
+// ExplainDisconnect returns the plan that Disconnect would undo now, empty for a
+// container that does not run.
+func (c *Controller) ExplainDisconnect(ref string, owner linkspan.ID) (op.Plan, error) {
+	var plan op.Plan
+	err := c.explain(func(t store.Tables) error {
+		gone, _, err := reserveDisconnect(t, ref, owner)
+		plan = gone.Plan
+		return err
+	})
+	return plan, err
 }

@@ -53,7 +53,7 @@ func (c *Controller) Settings(owner linkspan.ID) container.NetworkSettings {
 }
 
 func sandboxKey(s sandbox.Sandbox) string {
-	if s.Borrowed == "host" {
+	if s.OfHost {
 		return "/proc/1/ns/net"
 	}
 	return kernel.Pin(s.Netns())

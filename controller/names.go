@@ -44,26 +44,22 @@ func dnsNames(cfg store.Config, n network.Network, want endpoint.Config) []strin
 }
 
 // files are the texts that a sandbox starts with, or has after a change.
-func (c *Controller) files(cfg store.Config, s sandbox.Sandbox, links []link, hostFile []byte, hostGateway []netip.Addr) (sandbox.Files, error) {
+func (c *Controller) files(cfg store.Config, s sandbox.Sandbox, links []link, host hostFiles, hostGateway []netip.Addr) (sandbox.Files, error) {
 	hostname := cmp.Or(cfg.Hostname, cfg.Owner.Short())
-	hosts, err := c.hosts(cfg, s, hostname, links, hostGateway)
+	hosts, err := c.hosts(cfg, s, hostname, links, host, hostGateway)
 	if err != nil {
 		return sandbox.Files{}, err
 	}
 	return sandbox.Files{
 		Hosts:      hosts,
-		ResolvConf: string(c.resolvConf(cfg, s, links, hostFile).Text),
+		ResolvConf: string(c.resolvConf(cfg, s, links, host.resolvConf).Text),
 		Hostname:   hostname + "\n",
 	}, nil
 }
 
-func (c *Controller) hosts(cfg store.Config, s sandbox.Sandbox, hostname string, links []link, hostGateway []netip.Addr) (string, error) {
-	if s.Borrowed == "host" && len(cfg.ExtraHosts) == 0 {
-		own, err := os.ReadFile("/etc/hosts")
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return "", fmt.Errorf("reading the host's /etc/hosts: %w", err)
-		}
-		return string(own), nil
+func (c *Controller) hosts(cfg store.Config, s sandbox.Sandbox, hostname string, links []link, host hostFiles, hostGateway []netip.Addr) (string, error) {
+	if s.OfHost && len(cfg.ExtraHosts) == 0 {
+		return string(host.hosts), nil
 	}
 	gateways := hostGateway
 	if len(c.o.Defaults.HostGateway) > 0 {
@@ -106,6 +102,19 @@ func defaultGateways(t store.Tables) []netip.Addr {
 	return addrs
 }
 
+// hostFiles are files of the host that those of a sandbox are made from. They
+// are read before the store is locked.
+type hostFiles struct{ hosts, resolvConf []byte }
+
+func (c *Controller) readHostFiles() (hostFiles, error) {
+	hosts, err := os.ReadFile("/etc/hosts")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return hostFiles{}, fmt.Errorf("reading the host's own names: %w", err)
+	}
+	resolvConf, err := c.readResolvConf()
+	return hostFiles{hosts, resolvConf}, err
+}
+
 func (c *Controller) readResolvConf() ([]byte, error) {
 	if c.o.Defaults.ResolvConf == "" {
 		_, text, err := resolvconf.Source(os.ReadFile)
@@ -135,7 +144,7 @@ func (c *Controller) resolvConf(cfg store.Config, s sandbox.Sandbox, links []lin
 	switch {
 	case s.Resolver:
 		mode = resolvconf.Internal
-	case s.Borrowed == "host":
+	case s.OfHost:
 		mode = resolvconf.HostMode
 	}
 	return resolvconf.Build(resolvconf.Parse(hostFile), resolvconf.Options{
@@ -296,5 +305,12 @@ func (c *Controller) announceNames(owner linkspan.ID) {
 	c.mu.Unlock()
 	if resolver != nil {
 		resolver.Update(c.view(live.Value))
+	}
+}
+
+// forgetNames takes the names of an endpoint out of its network's zone.
+func (c *Controller) forgetNames(e endpoint.Endpoint) {
+	if zone := c.zone(e.Network); zone != nil {
+		zone.Delete(e.ID)
 	}
 }

@@ -252,18 +252,17 @@ func findNetwork(t store.Tables, ref string) (store.Row[network.Network], error)
 			byPrefix = append(byPrefix, row)
 		}
 	}
-	for how, found := range map[string][]store.Row[network.Network]{"name": byName, "ID prefix": byPrefix} {
-		if len(found) > 1 && (how == "name" || len(byName) == 0) {
-			return store.Row[network.Network]{}, linkspan.Errorf(linkspan.ErrInvalid, "network %s is ambiguous (%d matches found based on %s)", ref, len(found), how)
-		}
+	found, how := byName, "name"
+	if len(found) == 0 {
+		found, how = byPrefix, "ID prefix"
 	}
-	switch {
-	case len(byName) == 1:
-		return byName[0], nil
-	case len(byPrefix) == 1:
-		return byPrefix[0], nil
+	switch len(found) {
+	case 0:
+		return store.Row[network.Network]{}, linkspan.Errorf(linkspan.ErrNotFound, "network %s not found", ref)
+	case 1:
+		return found[0], nil
 	}
-	return store.Row[network.Network]{}, linkspan.Errorf(linkspan.ErrNotFound, "network %s not found", ref)
+	return store.Row[network.Network]{}, linkspan.Errorf(linkspan.ErrInvalid, "network %s is ambiguous (%d matches found based on %s)", ref, len(found), how)
 }
 
 // Networks returns all networks, oldest first.

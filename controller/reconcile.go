@@ -30,9 +30,7 @@ func (c *Controller) Recover(ctx context.Context) error {
 		return err
 	}
 	c.finishIntents(ctx)
-	if err := c.recoverNetworks(ctx); err != nil {
-		return err
-	}
+	c.recoverNetworks(ctx)
 	if err := c.ensureDefault(ctx); err != nil {
 		return err
 	}
@@ -166,7 +164,7 @@ func (c *Controller) finishEndpoint(ctx context.Context, row store.Row[endpoint.
 
 // recoverNetworks checks all networks, and plans those anew whose plan died
 // with an earlier life of the kernel. One that fails stays, and is reported.
-func (c *Controller) recoverNetworks(ctx context.Context) error {
+func (c *Controller) recoverNetworks(ctx context.Context) {
 	for _, n := range c.Networks() {
 		c.openZone(n)
 		row, err := c.networkRow(string(n.ID))
@@ -174,16 +172,15 @@ func (c *Controller) recoverNetworks(ctx context.Context) error {
 			continue
 		}
 		if row.Plan == nil {
-			err = c.replan(ctx, n)
+			err = c.replanNetwork(ctx, n)
 		} else {
 			err = c.repair(ctx, "network "+n.Name, row.Plan)
 		}
 		c.note("restoring network "+n.Name, err)
 	}
-	return nil
 }
 
-func (c *Controller) replan(ctx context.Context, n network.Network) error {
+func (c *Controller) replanNetwork(ctx context.Context, n network.Network) error {
 	driver, err := c.driver(n.Driver)
 	if err != nil {
 		return err
@@ -213,7 +210,12 @@ func (c *Controller) recoverSandboxes(ctx context.Context) {
 			owners = append(owners, row.Value.Owner)
 		}
 	})
+	host, err := c.readHostFiles()
+	c.note("reading the host's files", err)
 	for _, owner := range owners {
+		// What an interrupted connect or disconnect has left half switched.
+		_, err := c.follow(ctx, owner, host)
+		c.note("restoring the routes and files of container "+owner.Short(), err)
 		plan, err := c.ContainerCommands(owner)
 		if err == nil {
 			err = c.repair(ctx, "container "+owner.Short(), plan)
@@ -307,6 +309,7 @@ func (c *Controller) retry(ctx context.Context) {
 func (c *Controller) retryDeleting(ctx context.Context) {
 	var networks []store.Row[network.Network]
 	var owners []linkspan.ID
+	var endpoints []store.Row[endpoint.Endpoint]
 	c.o.Store.View(func(t store.Tables) {
 		for _, row := range t.Networks.All() {
 			if row.Phase == store.Deleting {
@@ -318,7 +321,15 @@ func (c *Controller) retryDeleting(ctx context.Context) {
 				owners = append(owners, row.Value.Owner)
 			}
 		}
+		for _, row := range t.Endpoints.All() {
+			if row.Phase == store.Deleting {
+				endpoints = append(endpoints, row)
+			}
+		}
 	})
+	for _, row := range endpoints {
+		c.note("disconnecting container "+row.Value.Name, c.finishEndpoint(ctx, row))
+	}
 	for _, row := range networks {
 		c.note("removing network "+row.Value.Name, c.finishNetwork(ctx, row))
 	}

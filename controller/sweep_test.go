@@ -7,10 +7,16 @@ import (
 	"strings"
 	"testing"
 
+	apinetwork "github.com/moby/moby/api/types/network"
+
+	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/internal/nstest"
 	"github.com/linkspan/linkspan/op"
 )
+
+// testID is the container of the sweeps.
+const testID linkspan.ID = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 var errPulled = errors.New("the plug was pulled")
 
@@ -18,6 +24,7 @@ var errPulled = errors.New("the plug was pulled")
 var verbs = map[string]struct {
 	prepare func(*testing.T, *daemon) // what exists before
 	act     func(context.Context, *daemon) error
+	stays   bool // a crash may leave what Disconnect keeps as well: the resolver's rewriting
 }{
 	"create network": {
 		prepare: func(*testing.T, *daemon) {},
@@ -31,11 +38,11 @@ var verbs = map[string]struct {
 			d.network(t, "lab")
 			d.network(t, "side")
 			web := spec("web", "lab", also("side"))
-			web.ID = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+			web.ID = testID
 			must(t, d.Reserve(web))
 		},
 		act: func(ctx context.Context, d *daemon) error {
-			a, err := d.Attach(ctx, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
+			a, err := d.Attach(ctx, testID)
 			for _, file := range a.Keep {
 				file.Close()
 			}
@@ -47,11 +54,35 @@ var verbs = map[string]struct {
 			d.network(t, "lab")
 			d.network(t, "side")
 			web := spec("web", "lab")
-			web.ID = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+			web.ID = testID
 			d.run(t, web)
 		},
 		act: func(ctx context.Context, d *daemon) error {
-			return d.Connect(ctx, "side", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", nil)
+			return d.Connect(ctx, "side", testID, nil)
+		},
+	},
+	"connect by another gateway": {
+		prepare: func(t *testing.T, d *daemon) {
+			d.network(t, "lab")
+			d.network(t, "side")
+			web := spec("web", "lab")
+			web.ID = testID
+			d.run(t, web)
+		},
+		act: func(ctx context.Context, d *daemon) error {
+			return d.Connect(ctx, "side", testID, &apinetwork.EndpointSettings{GwPriority: 1})
+		},
+	},
+	"connect from the default network": {
+		stays: true,
+		prepare: func(t *testing.T, d *daemon) {
+			d.network(t, "side")
+			web := spec("web", "bridge")
+			web.ID = testID
+			d.run(t, web)
+		},
+		act: func(ctx context.Context, d *daemon) error {
+			return d.Connect(ctx, "side", testID, nil)
 		},
 	},
 }
@@ -61,10 +92,11 @@ func TestFailureSweep(t *testing.T) {
 	for name, verb := range verbs {
 		t.Run(name, func(t *testing.T) {
 			m := nstest.New(t)
-			fail := -1
+			countdown := -1 // steps until the one that fails, over all plans of the verb
 			d := start(t, m, newRoots(t), func(o *controller.Options) {
-				o.Before = func(i int, _ op.Step) error {
-					if i == fail {
+				o.Before = func(int, op.Step) error {
+					countdown--
+					if countdown == -1 {
 						return errPulled
 					}
 					return nil
@@ -72,7 +104,9 @@ func TestFailureSweep(t *testing.T) {
 			})
 			verb.prepare(t, d)
 			before := settled(t, m)
-			for fail = 0; ; fail++ {
+			fail := 0
+			for ; ; fail++ {
+				countdown = fail
 				err := verb.act(t.Context(), d)
 				if err == nil {
 					break
@@ -98,13 +132,17 @@ func TestFailureSweep(t *testing.T) {
 // of the verb, and the verb must then work.
 func TestCrashSweep(t *testing.T) {
 	for name, verb := range verbs {
+		if verb.stays {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			m := nstest.New(t)
 			roots := newRoots(t)
-			stop := -1
+			countdown := -1
 			pull := func(o *controller.Options) {
-				o.Before = func(i int, _ op.Step) error {
-					if i == stop {
+				o.Before = func(int, op.Step) error {
+					countdown--
+					if countdown == -1 {
 						runtime.Goexit() // as kill -9 would: no error, no undo
 					}
 					return nil
@@ -114,7 +152,7 @@ func TestCrashSweep(t *testing.T) {
 			verb.prepare(t, d)
 			before := settled(t, m)
 			for step := 0; ; step++ {
-				stop = step
+				countdown = step
 				var err error
 				ended, done := false, make(chan struct{})
 				go func() {
@@ -123,16 +161,17 @@ func TestCrashSweep(t *testing.T) {
 					ended = true
 				}()
 				<-done
-				stop = -1
+				countdown = -1
 				if ended {
 					must(t, err)
 					break
 				}
 				d.stop(t)
 				d = start(t, m, roots, pull)
-				if name == "connect" {
-					// The client never got an answer: the wish stands, the attachment does not.
-					must(t, d.Disconnect(t.Context(), "side", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", false))
+				if strings.HasPrefix(name, "connect") {
+					// The client never got an answer: the wish stands, and the attachment may.
+					must(t, d.Resume(testID, nil))
+					must(t, d.Disconnect(t.Context(), "side", testID, false))
 				}
 				if diff := nstest.Diff(before, settled(t, m)); diff != "" {
 					t.Fatalf("after stopping before step %d:\n%s", step, diff)

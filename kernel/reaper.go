@@ -3,7 +3,6 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -24,16 +23,10 @@ type reaper struct {
 	host *Host
 	wake chan struct{}
 	done chan struct{}
-
-	mu      sync.Mutex
-	pending bool
-	idle    *sync.Cond // signalled when pending turns false
-	lastErr error
 }
 
 func newReaper(h *Host) *reaper {
 	r := &reaper{host: h, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	r.idle = sync.NewCond(&r.mu)
 	go r.run()
 	return r
 }
@@ -42,21 +35,12 @@ func (r *reaper) run() {
 	defer close(r.done)
 	for range r.wake {
 		time.Sleep(reapDelay)
-		r.mu.Lock()
-		r.pending = false
-		r.mu.Unlock()
-		err := r.host.deleteGroup(Doomed)
-		r.mu.Lock()
-		r.lastErr = err
-		r.idle.Broadcast()
-		r.mu.Unlock()
+		// What fails stays doomed: the next round, or Reap at the next start, takes it.
+		r.host.deleteGroup(Doomed) //nolint:errcheck // nobody waits for the answer
 	}
 }
 
 func (r *reaper) poke() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.pending = true
 	select {
 	case r.wake <- struct{}{}:
 	default:

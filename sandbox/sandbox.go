@@ -23,9 +23,9 @@ import (
 type Sandbox struct {
 	ID    linkspan.ID
 	Owner linkspan.ID
-	// Borrowed is set if the namespace belongs to somebody else: the host
-	// ("host") or another container (its ID).
-	Borrowed string `json:",omitempty"`
+	// OfHost says that the namespace is the host's own, and only the files are
+	// the sandbox's.
+	OfHost   bool   `json:",omitempty"`
 	Dir      string // holds hosts, resolv.conf and hostname
 	Resolver bool   `json:",omitempty"` // whether the embedded resolver answers in it
 }

@@ -113,7 +113,7 @@ func (f Fixture) plan(t *testing.T, dir string) plans {
 		}
 		files := sandbox.Files{Hosts: "127.0.0.1\tlocalhost\n", ResolvConf: "nameserver 127.0.0.11\n", Hostname: f.Endpoints[i].Name + "\n"}
 		p.endpoints[i] = s.Plan(files)
-		if s.Borrowed != "" {
+		if s.OfHost {
 			p.endpoints[i] = s.FilesPlan(files)
 		}
 		plan, err := f.Driver.Endpoint(f.Network, f.Endpoints[i], s)

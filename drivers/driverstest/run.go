@@ -222,7 +222,7 @@ func (s suite) undoneIsGone(t *testing.T) {
 
 	m.do(s.whole())
 	for _, sandbox := range s.Sandboxes {
-		if sandbox.Borrowed == "" {
+		if !sandbox.OfHost {
 			m.Sh(t, "ip netns del "+sandbox.Netns())
 		}
 	}
@@ -324,7 +324,7 @@ func (s suite) strangers(t *testing.T) {
 		m.Sh(t, "ip link del "+name)
 	}
 	for _, sandbox := range s.Sandboxes {
-		if sandbox.Borrowed == "" {
+		if !sandbox.OfHost {
 			m.Sh(t, "ip netns add "+sandbox.Netns())
 			refused(sandbox.Netns())
 			m.Sh(t, "ip netns del "+sandbox.Netns())

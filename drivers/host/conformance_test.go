@@ -13,7 +13,7 @@ func TestMain(m *testing.M) { nstest.Main(m) }
 func TestConformance(t *testing.T) {
 	f := driverstest.Local(host.Driver{}, nil, false)
 	for i := range f.Sandboxes {
-		f.Sandboxes[i].Borrowed = "host"
+		f.Sandboxes[i].OfHost = true
 	}
 	driverstest.Run(t, f)
 }

@@ -1,0 +1,189 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/network"
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/sandbox"
+	"github.com/linkspan/linkspan/store"
+)
+
+// consequences is what follows from the endpoints that a live container has:
+// its default routes, whether a resolver answers in it, and its files.
+type consequences struct {
+	live     store.Row[sandbox.Sandbox]
+	resolver bool
+	old      store.Row[store.Gateways] // as they are
+	gateways store.Row[store.Gateways] // as they should be
+	files    sandbox.Files
+}
+
+// consequencesOf computes them from the rows.
+func (c *Controller) consequencesOf(t store.Tables, owner linkspan.ID, host hostFiles) (consequences, error) {
+	live, found := sandboxOf(t, owner)
+	if !found {
+		return consequences{}, noContainer(owner)
+	}
+	config, _ := t.Configs.Get(owner)
+	links := linksOf(t, live.Value.ID)
+	q := consequences{live: live, resolver: live.Value.Resolver}
+	for _, l := range links {
+		q.resolver = q.resolver || !network.Predefined(l.network.Name)
+	}
+	q.old, _ = t.Gateways.Get(live.Value.ID)
+	q.gateways.Phase = store.Ready
+	q.gateways.Value, q.gateways.Plan = gateways(live.Value, links)
+	s := live.Value
+	s.Resolver = q.resolver
+	var err error
+	q.files, err = c.files(config.Value, s, links, host, defaultGateways(t))
+	return q, err
+}
+
+// settle makes what follows from a container's endpoints follow them, and
+// answers and announces its names.
+func (c *Controller) settle(ctx context.Context, owner linkspan.ID, host hostFiles) error {
+	live, err := c.follow(ctx, owner, host)
+	if err != nil {
+		return err
+	}
+	if err := c.ensureResolver(live); err != nil {
+		return err
+	}
+	c.announceNames(owner)
+	return nil
+}
+
+// follow is the part of settle that changes the kernel and the files. If
+// nothing has changed, it does nothing. It returns the sandbox as it is then.
+func (c *Controller) follow(ctx context.Context, owner linkspan.ID, host hostFiles) (sandbox.Sandbox, error) {
+	var q consequences
+	var err error
+	c.o.Store.View(func(t store.Tables) { q, err = c.consequencesOf(t, owner, host) })
+	if err != nil {
+		return sandbox.Sandbox{}, err
+	}
+	if err := c.switchGateways(ctx, q.live.Value, q.old, q.gateways); err != nil {
+		return q.live.Value, err
+	}
+	if q.resolver && !q.live.Value.Resolver {
+		if q.live, err = c.rewritePort(ctx, q.live); err != nil {
+			return q.live.Value, err
+		}
+	}
+	return q.live.Value, c.rewriteFiles(q.live, q.files)
+}
+
+// switchGateways replaces the default routes, if they change at all. While it
+// does, the row holds both plans and is not Ready: whoever comes next, after a
+// crash or a failure, undoes both and starts from nothing.
+func (c *Controller) switchGateways(ctx context.Context, s sandbox.Sandbox, old, fresh store.Row[store.Gateways]) error {
+	settled := old.Phase == store.Ready || old.Phase == "" // "": there were none
+	if settled && old.Value == fresh.Value {
+		return nil
+	}
+	put := func(row store.Row[store.Gateways]) error {
+		return c.o.Store.Defer(func(t store.Tables) error {
+			t.Gateways.Put(s.ID, row)
+			return nil
+		})
+	}
+	both := store.Row[store.Gateways]{Value: fresh.Value, Phase: store.Creating, Plan: slices.Concat(old.Plan, fresh.Plan)}
+	if err := put(both); err != nil {
+		return err
+	}
+	if err := c.executor.Undo(ctx, old.Plan); err != nil {
+		return fmt.Errorf("switching the default route of sandbox %s: %w", s.Netns(), err)
+	}
+	if err := c.executor.Do(ctx, fresh.Plan); err != nil {
+		return fmt.Errorf("switching the default route of sandbox %s: %w", s.Netns(), err)
+	}
+	return put(fresh)
+}
+
+// rewritePort prepares a sandbox for the resolver, when its container joins
+// its first user's network while it runs. It stays so, as with Docker.
+func (c *Controller) rewritePort(ctx context.Context, live store.Row[sandbox.Sandbox]) (store.Row[sandbox.Sandbox], error) {
+	plan := c.o.Firewall.Resolver(live.Value.Netns(), resolverPort, resolverPort)
+	with := live
+	with.Value.Resolver = true
+	with.Plan = slices.Concat(live.Plan, plan)
+	if err := c.replan(with); err != nil {
+		return live, err
+	}
+	if err := c.executor.Do(ctx, plan); err != nil {
+		return live, errors.Join(err, c.replan(live))
+	}
+	return with, nil
+}
+
+// replan stores a sandbox's changed value and plan. Its phase stays what it is
+// by now: the container may be stopping.
+func (c *Controller) replan(changed store.Row[sandbox.Sandbox]) error {
+	return c.o.Store.Defer(func(t store.Tables) error {
+		row, ok := t.Sandboxes.Get(changed.Value.ID)
+		if !ok {
+			return linkspan.Errorf(linkspan.ErrConflict, "the container of sandbox %s has stopped meanwhile", changed.Value.Netns())
+		}
+		row.Value, row.Plan = changed.Value, changed.Plan
+		t.Sandboxes.Put(row.Value.ID, row)
+		return nil
+	})
+}
+
+// ensureResolver starts the resolver of a sandbox that has none yet.
+func (c *Controller) ensureResolver(s sandbox.Sandbox) error {
+	c.mu.Lock()
+	_, answers := c.resolvers[s.ID]
+	c.mu.Unlock()
+	if !s.Resolver || answers {
+		return nil
+	}
+	kept, err := c.startResolver(s, nil)
+	for _, file := range kept {
+		file.Close() //nolint:errcheck // no shim holds them: the daemon opens new ones when it starts again
+	}
+	return err
+}
+
+// rewriteFiles brings the bound files up to date, but not one that somebody has
+// edited: that is theirs, as its first lines promise.
+func (c *Controller) rewriteFiles(live store.Row[sandbox.Sandbox], files sandbox.Files) error {
+	wanted := map[string]string{live.Value.Hosts(): files.Hosts, live.Value.ResolvConf(): files.ResolvConf}
+	plan := slices.Clone(live.Plan)
+	changed := false
+	for i, step := range plan {
+		file, ok := step.Op.(op.WriteFile)
+		if !ok || wanted[file.Path] == "" || wanted[file.Path] == file.Text {
+			continue
+		}
+		now, err := os.ReadFile(file.Path)
+		if err != nil {
+			return fmt.Errorf("bringing a file up to date: %w", err)
+		}
+		text := wanted[file.Path]
+		switch string(now) {
+		case text: // written before a crash, and not noted
+		case file.Text:
+			// In place: the inode is what the container sees.
+			if err := os.WriteFile(file.Path, []byte(text), 0o644); err != nil {
+				return fmt.Errorf("bringing a file up to date: %w", err)
+			}
+		default:
+			continue
+		}
+		file.Text = text
+		plan[i].Op, changed = file, true
+	}
+	if !changed {
+		return nil
+	}
+	live.Plan = plan
+	return c.replan(live)
+}
