@@ -23,6 +23,7 @@ type Networking interface {
 	networkMaker
 	connector
 	explainer
+	connectionExplainer
 	teller
 }
 
@@ -44,6 +45,11 @@ type connector interface {
 	Disconnect(ctx context.Context, ref string, owner linkspan.ID, force bool) error
 	Rename(owner linkspan.ID, name string) error
 	Settings(owner linkspan.ID) container.NetworkSettings
+}
+
+type connectionExplainer interface {
+	ExplainConnect(ref string, owner linkspan.ID, settings *apinetwork.EndpointSettings) (op.Plan, error)
+	ExplainDisconnect(ref string, owner linkspan.ID) (op.Plan, error)
 }
 
 type explainer interface {

@@ -40,7 +40,7 @@ func explanations() []explanation {
 		{"POST", "/networks/prune", (*Server).explainPruneNetworks},
 		{"DELETE", "/networks/{id}", (*Server).explainRemoveNetwork},
 		{"POST", "/networks/{id}/connect", (*Server).explainConnect},
-		{"POST", "/networks/{id}/disconnect", (*Server).explainConnect},
+		{"POST", "/networks/{id}/disconnect", (*Server).explainDisconnect},
 		{"POST", "/containers/create", (*Server).explainCreate},
 		{"POST", "/containers/{name}/start", (*Server).explainStart},
 		{"POST", "/containers/{name}/stop", (*Server).explainStop},
@@ -187,18 +187,31 @@ func (s *Server) explainPruneNetworks(_ context.Context, r *http.Request) (strin
 // explainConnect can say what is only recorded. The plan of a live attachment
 // cannot be had yet without making it.
 func (s *Server) explainConnect(_ context.Context, r *http.Request) (string, error) {
-	var request apinetwork.DisconnectRequest // a connection has the same field Container
-	if err := readJSON(nil, r, &request); err != nil {
-		return "", err
-	}
-	c, err := s.containers.Get(request.Container)
+	id, settings, err := s.connection(nil, r)
 	if err != nil {
 		return "", err
 	}
-	if c.State.Running() {
-		return "", linkspan.Errorf(linkspan.ErrNotImplemented, "explaining a connection of the running container %s is not supported by this release: see what was done afterwards with linkspan inspect --commands %s", c.Name, c.Name)
+	plan, err := s.networks.ExplainConnect(variable(r, "id"), id, settings)
+	if err != nil || len(plan) > 0 {
+		return plan.String(), err
 	}
-	return comment("Container %s does not run: the connection would be recorded, and made or left out when it starts.", c.Name), nil
+	return comment("The container does not run: the connection would be recorded, and made when it starts."), nil
+}
+
+func (s *Server) explainDisconnect(_ context.Context, r *http.Request) (string, error) {
+	var request apinetwork.DisconnectRequest
+	if err := readJSON(nil, r, &request); err != nil {
+		return "", err
+	}
+	id, err := s.connectable(request.Container)
+	if err != nil {
+		return "", err
+	}
+	plan, err := s.networks.ExplainDisconnect(variable(r, "id"), id)
+	if err != nil || len(plan) > 0 {
+		return undone("The connection", plan), err
+	}
+	return comment("The container does not run: that it wants the network would be forgotten."), nil
 }
 
 // explainCreate tells of a creation, and with start=1 of the start as well.

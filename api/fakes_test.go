@@ -105,6 +105,18 @@ func (f *fakeNetworking) ExplainAttach(controller.Container) (op.Plan, error) {
 	return op.Plan{{Why: "A sandbox.", Op: op.AddNetns{Name: "linkspan-x"}}}, f.refuse
 }
 
+// The container dd does not run.
+func (f *fakeNetworking) ExplainConnect(_ string, owner linkspan.ID, _ *apinetwork.EndpointSettings) (op.Plan, error) {
+	if owner == "dd" {
+		return nil, nil
+	}
+	return op.Plan{{Why: "A cable.", Op: op.SetUp{Link: "veth0"}}}, f.refuse
+}
+
+func (f *fakeNetworking) ExplainDisconnect(ref string, owner linkspan.ID) (op.Plan, error) {
+	return f.ExplainConnect(ref, owner, nil)
+}
+
 func (f *fakeNetworking) ExplainRemove(string) (op.Plan, error) {
 	return op.Plan{{Why: "First.", Op: op.AddNetns{Name: "one"}}, {Why: "Second.", Op: op.AddNetns{Name: "two"}}}, nil
 }

@@ -123,18 +123,24 @@ func unmapPrefix(p netip.Prefix) netip.Prefix {
 }
 
 func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
+	id, settings, err := s.connection(w, r)
+	if err != nil {
+		return err
+	}
+	return s.networks.Connect(r.Context(), variable(r, "id"), id, settings)
+}
+
+// connection reads who is to be connected, and how.
+func (s *Server) connection(w http.ResponseWriter, r *http.Request) (linkspan.ID, *apinetwork.EndpointSettings, error) {
 	var request apinetwork.ConnectRequest
 	if err := readJSON(w, r, &request); err != nil {
-		return err
+		return "", nil, err
 	}
 	if request.EndpointConfig != nil && versionOf(r) < 54 {
 		request.EndpointConfig.MacAddress = nil // such clients repeat what inspect told them
 	}
 	id, err := s.connectable(request.Container)
-	if err != nil {
-		return err
-	}
-	return s.networks.Connect(r.Context(), variable(r, "id"), id, request.EndpointConfig)
+	return id, request.EndpointConfig, err
 }
 
 func (s *Server) disconnect(w http.ResponseWriter, r *http.Request) error {
