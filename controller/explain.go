@@ -82,11 +82,11 @@ func (c *Controller) ExplainConnect(ref string, owner linkspan.ID, settings *api
 	}
 	var plan op.Plan
 	err = c.explain(func(t store.Tables) error {
-		r, running, err := c.reserveConnect(t, ref, owner, settings)
-		if err != nil || !running {
-			return err
+		r, running, failed := c.reserveConnect(t, ref, owner, settings)
+		if failed != nil || !running {
+			return failed
 		}
-		q, err := c.consequencesOf(t, owner, host)
+		q, failed := c.consequencesOf(t, owner, host)
 		plan = r.endpoints[0].Plan
 		if q.gateways.Value != q.old.Value {
 			plan = slices.Concat(plan, q.gateways.Plan)
@@ -94,7 +94,7 @@ func (c *Controller) ExplainConnect(ref string, owner linkspan.ID, settings *api
 		if q.resolver && !q.live.Value.Resolver {
 			plan = slices.Concat(plan, c.o.Firewall.Resolver(q.live.Value.Netns(), resolverPort, resolverPort))
 		}
-		return err
+		return failed
 	})
 	return plan, err
 }
