@@ -53,7 +53,7 @@ func New(tb testing.TB) *Machine {
 		tb.Fatal(errors.Join(err, base.UnpinNetns(m.name)))
 	}
 	tb.Cleanup(func() { m.remove(tb, before) })
-	if err := m.host.Inside("", loopbackUp); err != nil {
+	if err := m.host.Inside("", plain); err != nil {
 		tb.Fatal(err)
 	}
 	m.fresh = m.sysctls(tb, m.name)

@@ -170,7 +170,7 @@ func settle() error {
 	if err := unix.Sethostname([]byte("nstest")); err != nil {
 		return fmt.Errorf("setting the host name: %w", err)
 	}
-	return loopbackUp()
+	return plain()
 }
 
 // ownSys mounts a sysfs of the calling thread's network namespace on /sys, in
@@ -214,6 +214,17 @@ func loopbackUp() error {
 		return fmt.Errorf("bringing lo up: %w", err)
 	}
 	return nil
+}
+
+// plain brings up lo and gives the namespace the settings of a machine that
+// nobody has touched: the kernel copies IPv4's from the first namespace of all,
+// where a router or a container engine may forward.
+func plain() error {
+	const forwarding = "/proc/sys/net/ipv4/ip_forward"
+	if err := os.WriteFile(forwarding, []byte("0"), 0); err != nil {
+		return fmt.Errorf("making the new machine no router: %w", err)
+	}
+	return loopbackUp()
 }
 
 // process is one line of the process table.

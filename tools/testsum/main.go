@@ -3,6 +3,11 @@
 // reason that somebody wrote down.
 //
 //	go test -json ./... | testsum -skips skips.txt
+//
+// With a go test command as arguments it runs the tests that failed once more,
+// in the folder given by -dir, and says which passed only then:
+//
+//	go test -race -json ./... | testsum -skips skips.txt go test -race
 package main
 
 import (
@@ -18,6 +23,7 @@ import (
 
 func main() {
 	listed := flag.String("skips", "", "`file` of tests that may be skipped: package, test, reason on each line")
+	dir := flag.String("dir", ".", "`folder` for the second run of failed tests")
 	flag.Parse()
 	allowed, err := readSkips(*listed)
 	if err != nil {
@@ -28,6 +34,11 @@ func main() {
 	if err := sum.read(os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, "testsum:", err)
 		os.Exit(2)
+	}
+	if command := flag.Args(); len(command) > 0 {
+		if err := sum.again(*dir, command); err != nil {
+			fmt.Fprintln(os.Stderr, "testsum: running failed tests again:", err)
+		}
 	}
 	if !sum.report() {
 		os.Exit(1)
@@ -80,6 +91,8 @@ type summary struct {
 	output  map[test][]string // of tests that are not over yet
 	skipped []test
 	failed  []test
+	flaky   []test // failed, then passed in a run of their own
+	good    []test // top-level tests that passed
 	passed  int
 }
 
@@ -125,6 +138,9 @@ func (s *summary) end(id test, e event) {
 	switch e.Action {
 	case "pass":
 		s.passed++
+		if !strings.Contains(id.Name, "/") {
+			s.good = append(s.good, id)
+		}
 	case "fail":
 		s.failed = append(s.failed, id)
 		fmt.Fprint(s.out, strings.Join(output, ""))
@@ -176,6 +192,9 @@ func (s *summary) report() bool {
 	}
 	for _, id := range s.failed {
 		fmt.Fprintf(s.out, "FAILED: %s %s\n", id.Package, id.Name)
+	}
+	for _, id := range s.flaky {
+		fmt.Fprintf(s.out, "FLAKY: failed, then passed alone: %s %s\n", id.Package, id.Name)
 	}
 	if s.passed == 0 {
 		fmt.Fprintln(s.out, "no test passed")

@@ -63,3 +63,48 @@ func TestSkipsNeedReason(t *testing.T) {
 		t.Error("a run of no tests was called good")
 	}
 }
+
+// again runs a script in place of go test, which reports what it is told to.
+func runAgain(t *testing.T, events, second string) (bool, string) {
+	t.Helper()
+	var out strings.Builder
+	sum := newSummary(&out, nil)
+	if err := sum.read(strings.NewReader(events)); err != nil {
+		t.Fatal(err)
+	}
+	if err := sum.again(t.TempDir(), []string{"sh", "-c", "echo '" + second + "'"}); err != nil {
+		t.Fatal(err)
+	}
+	return sum.report(), out.String()
+}
+
+func TestAgain(t *testing.T) {
+	const (
+		failed = `{"Action":"pass","Package":"p","Test":"TestB"}
+{"Action":"fail","Package":"p","Test":"TestA/part"}
+{"Action":"fail","Package":"p","Test":"TestA"}
+{"Action":"fail","Package":"p"}`
+		passes = `{"Action":"pass","Package":"p","Test":"TestA"}`
+		fails  = `{"Action":"fail","Package":"p","Test":"TestA"}`
+	)
+	tests := []struct {
+		name, first, second string
+		want                bool
+		says                string
+	}{
+		{"passes alone", failed, passes, true, "FLAKY: failed, then passed alone: p TestA\n2 passed, 0 failed"},
+		{"fails again", failed, fails, false, "FAILED: p TestA\n"},
+		{"does not run again", failed, "", false, "FAILED: p TestA\n"},
+		{"a sibling fails in the second run", failed, passes + "\n" + fails, false, "FAILED: p TestA\n"},
+		{"build", `{"Action":"build-fail","ImportPath":"p"}`, passes, false, "FAILED: p (build)"},
+		{"package failed outside its tests", failed + "\n" + `{"Action":"fail","Package":"q"}`, passes, false, "FAILED: p TestA"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			good, out := runAgain(t, test.first, test.second)
+			if good != test.want || !strings.Contains(out, test.says) {
+				t.Errorf("good = %v, want %v and %q in:\n%s", good, test.want, test.says, out)
+			}
+		})
+	}
+}
