@@ -48,7 +48,8 @@ func (s *Server) inspect(c runtime.Container) container.InspectResponse {
 	}
 	inspect := container.InspectResponse{
 		ID: string(c.ID), Created: c.Created.Format(time.RFC3339Nano), Path: path, Args: args, State: wireState(c.State), Image: c.Config.Image,
-		LogPath: filepath.Join(data, string(c.ID)+"-json.log"), Name: "/" + c.Name, Driver: "overlay2", Platform: "linux",
+		RestartCount: c.State.RestartCount,
+		LogPath:      filepath.Join(data, string(c.ID)+"-json.log"), Name: "/" + c.Name, Driver: "overlay2", Platform: "linux",
 		HostConfig: c.HostConfig, Config: &config, NetworkSettings: &settings, Mounts: mountPoints(c.HostConfig),
 		GraphDriver: &storage.DriverData{Name: "overlay2", Data: map[string]string{
 			"ID": string(c.ID), "LowerDir": strings.Join(lower(c), ":"), "UpperDir": filepath.Join(data, "upper"), "WorkDir": filepath.Join(data, "work"),
@@ -70,7 +71,7 @@ func lower(c runtime.Container) []string {
 
 func wireState(s runtime.State) *container.State {
 	return &container.State{
-		Status: s.Status, Running: s.Running(), Paused: s.Status == container.StatePaused, Restarting: s.Status == container.StateRestarting,
+		Status: s.Status, Running: s.Active(), Health: s.Health, Paused: s.Status == container.StatePaused, Restarting: s.Status == container.StateRestarting,
 		OOMKilled: s.OOMKilled, Dead: s.Status == container.StateDead, Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error,
 		StartedAt: s.StartedAt.UTC().Format(time.RFC3339Nano), FinishedAt: s.FinishedAt.UTC().Format(time.RFC3339Nano),
 	}

@@ -153,7 +153,7 @@ func (s *Server) pruneContainers(w http.ResponseWriter, r *http.Request) error {
 		if r.Context().Err() != nil {
 			break
 		}
-		if c.State.Running() || !f.prunable(c.Config.Labels, c.Created, until) {
+		if c.State.Active() || !f.prunable(c.Config.Labels, c.Created, until) {
 			continue
 		}
 		if err := s.containers.Remove(acting(r), string(c.ID), false); err != nil {

@@ -28,7 +28,7 @@ func (s *Server) listContainers(w http.ResponseWriter, r *http.Request) error {
 		if want.limit > 0 && len(list) == want.limit {
 			break
 		}
-		if !want.all && !c.State.Running() || !want.record(c) {
+		if !want.all && !c.State.Active() || !want.record(c) {
 			continue
 		}
 		summary := s.summary(c, now, versionOf(r))
@@ -105,7 +105,7 @@ func (l listing) record(c runtime.Container) bool {
 		return false
 	case len(l.filters["is-task"]) > 0 && !l.exact("is-task", "false"):
 		return false
-	case !l.exact("health", string(container.NoHealthcheck)), !l.exact("isolation", "default"), !l.exact("status", string(c.State.Status)):
+	case !l.exact("health", string(healthOf(c.State).Status)), !l.exact("isolation", "default"), !l.exact("status", string(c.State.Status)):
 		return false
 	}
 	bare, _, _ := strings.Cut(c.Config.Image, ":")
@@ -169,9 +169,17 @@ func (s *Server) summary(c runtime.Container, now time.Time, v version) containe
 		summary.HostConfig.Annotations = c.HostConfig.Annotations
 	}
 	if v >= 52 {
-		summary.Health = &container.HealthSummary{Status: container.NoHealthcheck}
+		summary.Health = healthOf(c.State)
 	}
 	return summary
+}
+
+// healthOf is what a list tells of the health check.
+func healthOf(s runtime.State) *container.HealthSummary {
+	if s.Health == nil {
+		return &container.HealthSummary{Status: container.NoHealthcheck}
+	}
+	return &container.HealthSummary{Status: s.Health.Status, FailingStreak: s.Health.FailingStreak}
 }
 
 func commandLine(config *container.Config) string {
@@ -213,7 +221,14 @@ func statusText(s runtime.State, now time.Time) string {
 	since := func(t time.Time) string { return units.HumanDuration(max(now.Sub(t), 0)) }
 	switch s.Status {
 	case container.StateRunning:
-		return "Up " + since(s.StartedAt)
+		switch health := healthOf(s).Status; health {
+		case container.NoHealthcheck:
+			return "Up " + since(s.StartedAt)
+		case container.Starting:
+			return "Up " + since(s.StartedAt) + " (health: starting)"
+		default:
+			return "Up " + since(s.StartedAt) + " (" + string(health) + ")"
+		}
 	case container.StatePaused:
 		return "Up " + since(s.StartedAt) + " (Paused)"
 	case container.StateRestarting:

@@ -115,7 +115,7 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 	for _, c := range s.containers.List() {
 		info.Containers++
 		switch c.State.Status {
-		case container.StateRunning:
+		case container.StateRunning, container.StateRestarting:
 			info.ContainersRunning++
 		case container.StatePaused:
 			info.ContainersPaused++

@@ -48,6 +48,9 @@ func (r *Runtime) Attach(ctx context.Context, ref string, o AttachOptions) (Stre
 	if isStatus(c, container.StatePaused) {
 		return nil, linkspan.Errorf(linkspan.ErrConflict, "container %s is paused, unpause the container before attach", ref)
 	}
+	if isStatus(c, container.StateRestarting) {
+		return nil, errRestarting(ref)
+	}
 	want := launch.Attach{Stdin: o.Stdin && c.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr}
 	if !c.State.Running() {
 		later, refused := e.attachLater(want)

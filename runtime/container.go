@@ -34,11 +34,20 @@ type State struct {
 	StartedAt  time.Time
 	FinishedAt time.Time
 	BootID     string // /proc/sys/kernel/random/boot_id of the start
+
+	RestartCount int               // starts by the restart policy since the last one that was asked for
+	Stopped      bool              // the last run ended because somebody asked for it
+	Health       *container.Health // nil without a health check; replaced, never changed
 }
 
 // Running tells whether the container has processes.
 func (s State) Running() bool {
 	return s.Status == container.StateRunning || s.Status == container.StatePaused
+}
+
+// Active tells whether the container runs, or will by its restart policy.
+func (s State) Active() bool {
+	return s.Running() || s.Status == container.StateRestarting
 }
 
 // layers returns the overlay's lower directories.

@@ -201,9 +201,6 @@ func checkModes(h *container.HostConfig) error {
 
 func warningsFor(h *container.HostConfig) []string {
 	var warnings []string
-	if !h.RestartPolicy.IsNone() {
-		warnings = append(warnings, "the restart policy is recorded but not acted on")
-	}
 	if h.Init != nil && *h.Init {
 		warnings = append(warnings, "--init is recorded but not acted on: the command itself is PID 1")
 	}

@@ -31,7 +31,7 @@
 // The states, with the directory under the exec root as the open intent:
 //
 //	created ──Start──▶ running ◀─Pause/Unpause─▶ paused
-//	   │                 │ exit
+//	   │                 │ exit ─ ─ by the restart policy ─ ─▶ restarting ──▶ running
 //	   │                 ▼
 //	   └──Remove──▶ removing ◀──Remove── exited ──Start──▶ running
 //

@@ -54,6 +54,8 @@ func (r *Runtime) ExecCreate(_ context.Context, ref string, q container.ExecCrea
 		return "", linkspan.Errorf(linkspan.ErrInvalid, "No exec command specified")
 	case isStatus(c, container.StatePaused):
 		return "", linkspan.Errorf(linkspan.ErrConflict, "Container %s is paused, unpause the container before exec", c.ID)
+	case isStatus(c, container.StateRestarting):
+		return "", errRestarting(string(c.ID))
 	case !c.State.Running():
 		return "", errNotRunning(c)
 	}

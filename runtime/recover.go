@@ -17,8 +17,9 @@ import (
 // Recover takes over what an earlier daemon left: it reconnects to the shims
 // that run, ends what ended meanwhile, undoes what was half made, and finishes
 // removals. One bad record is named and left alone; it stops nobody else. To be
-// called once, before any other method.
+// called once, before any other method. Restart policies rest until Resume.
 func (r *Runtime) Recover(ctx context.Context) error {
+	r.held = make(chan struct{})
 	entries, err := os.ReadDir(filepath.Join(r.options.DataRoot, "containers"))
 	if err != nil {
 		return fmt.Errorf("reading containers: %w", err)
@@ -92,6 +93,7 @@ func (r *Runtime) settle(ctx context.Context, e *entry, c Container) error {
 		// The machine went down with it.
 		c = e.update(func(c *Container) {
 			c.State.Status, c.State.Pid, c.State.ExitCode, c.State.FinishedAt = container.StateExited, 0, 255, time.Now().UTC()
+			c.State.Health = endedHealth(c.State.Health)
 		})
 		if autoRemove {
 			return r.remove(ctx, e)
@@ -120,7 +122,7 @@ func (r *Runtime) adoptRun(ctx context.Context, e *entry, c Container) error {
 			}
 			c.State.Pid, c.State.BootID, c.State.Error, c.State.ExitCode = started.status.Pid, r.bootID, "", 0
 		})
-		r.watch(conn, func() { r.monitor(e, started) })
+		r.lookAfter(e, started)
 		return r.saveState(e.get())
 	}
 	if err == nil {
@@ -142,7 +144,12 @@ func (r *Runtime) adoptRun(ctx context.Context, e *entry, c Container) error {
 func (r *Runtime) undoStart(ctx context.Context, e *entry, status launch.Status) error {
 	c := e.get()
 	err := r.clean(ctx, c)
-	c = e.update(func(c *Container) { c.State.ExitCode, c.State.Error = status.Code, status.Text })
+	c = e.update(func(c *Container) {
+		c.State.ExitCode, c.State.Error = status.Code, status.Text
+		if c.State.Status == container.StateRestarting { // for Resume to see
+			c.State.Status = container.StateExited
+		}
+	})
 	err = errors.Join(err, r.saveState(c))
 	if c.HostConfig.AutoRemove || isStatus(c, container.StateRemoving) {
 		err = errors.Join(err, r.remove(ctx, e))

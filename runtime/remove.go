@@ -25,6 +25,12 @@ func (r *Runtime) Remove(ctx context.Context, ref string, force bool) error {
 	if e.isRemoved() {
 		return linkspan.Errorf(linkspan.ErrNotFound, "No such container: %s", ref)
 	}
+	if isStatus(c, container.StateRestarting) {
+		if !force {
+			return linkspan.Errorf(linkspan.ErrConflict, "cannot remove container %q: container is restarting: stop the container before removing or force remove", "/"+c.Name)
+		}
+		r.noRestart(e)
+	}
 	if c.State.Running() {
 		switch {
 		case !force && isStatus(c, container.StatePaused):
@@ -32,6 +38,7 @@ func (r *Runtime) Remove(ctx context.Context, ref string, force bool) error {
 		case !force:
 			return linkspan.Errorf(linkspan.ErrConflict, "cannot remove container %q: container is running: stop the container before removing or force remove", "/"+c.Name)
 		}
+		r.askedToEnd(e)
 		if err := r.kill(ctx, e, e.exitCount()); err != nil {
 			return fmt.Errorf("cannot remove container %q: %w", "/"+c.Name, err)
 		}

@@ -56,6 +56,11 @@ type Runtime struct {
 	closed  bool
 
 	monitors sync.WaitGroup // goroutines that belong to no caller
+
+	closing context.Context // done by Close
+	close   context.CancelFunc
+	held    chan struct{} // closed when containers may be started by their restart policies
+	turns   chan struct{} // how many of them may start at once
 }
 
 // entry is a container in memory.
@@ -68,6 +73,7 @@ type entry struct {
 	removed bool          // gone for good
 	changed chan struct{} // closed and replaced at each change
 	pending []pending     // attached before the start
+	pause   time.Duration // before the next start by the restart policy
 }
 
 // New opens the roots. Containers of an earlier daemon appear after Recover.
@@ -91,6 +97,9 @@ func New(o Options) (*Runtime, error) {
 		options: o, bootID: strings.TrimSpace(string(boot)),
 		entries: map[linkspan.ID]*entry{}, names: map[string]linkspan.ID{}, execs: map[string]*session{}, conns: map[*launch.Conn]bool{},
 	}
+	r.closing, r.close = context.WithCancel(context.Background())
+	r.held, r.turns = make(chan struct{}), make(chan struct{}, startsAtOnce)
+	close(r.held)
 	if r.caps, err = ownCapabilities(); err != nil {
 		return nil, err
 	}
@@ -128,6 +137,7 @@ func (r *Runtime) forgetOldBoot() error {
 // Close lets go of the containers without stopping any. An exit that it
 // overtakes is for the next daemon to see.
 func (r *Runtime) Close() error {
+	r.close()
 	r.mu.Lock()
 	r.closed = true
 	for conn := range r.conns {
@@ -243,6 +253,11 @@ func (r *Runtime) event(c Container, action string, extra ...string) {
 // errNotRunning is Docker's wording, which clients look for.
 func errNotRunning(c Container) error {
 	return linkspan.Errorf(linkspan.ErrConflict, "container %s is not running", c.ID)
+}
+
+// errRestarting is for what needs processes.
+func errRestarting(ref string) error {
+	return linkspan.Errorf(linkspan.ErrConflict, "Container %s is restarting, wait until the container is running", ref)
 }
 
 // undoing gives a step that must happen the time for it, whoever gave up.

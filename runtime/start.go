@@ -23,6 +23,8 @@ type run struct {
 	process *os.Process  // the shim, if it is our child
 	group   cgroup.Group
 	status  launch.Status // of the start
+	over    context.Context
+	end     context.CancelFunc // tells those who look after this run that it is over
 }
 
 // Start runs the container. A failed start leaves nothing in the kernel; the
@@ -36,6 +38,12 @@ func (r *Runtime) Start(ctx context.Context, ref string) error {
 	}
 	e.verb.Lock()
 	defer e.verb.Unlock()
+	return r.start(ctx, e, true)
+}
+
+// start needs the verb lock. What was not asked for is a start by the restart
+// policy, which counts them.
+func (r *Runtime) start(ctx context.Context, e *entry, asked bool) error {
 	c := e.get()
 	switch {
 	case e.isRemoved() || isStatus(c, container.StateRemoving, container.StateDead):
@@ -49,20 +57,31 @@ func (r *Runtime) Start(ctx context.Context, ref string) error {
 	ctx = context.WithoutCancel(ctx)
 	started, err := r.launch(ctx, e, c)
 	if err != nil {
-		return r.startFailed(ctx, e, err)
+		return r.startFailed(ctx, e, err, asked)
 	}
 	c = e.update(func(c *Container) {
+		count := c.State.RestartCount
+		if asked {
+			count, e.pause = 0, 0
+		}
 		c.State = State{
 			Status: container.StateRunning, Pid: started.status.Pid, StartedAt: time.Unix(0, started.status.At).UTC(), BootID: r.bootID,
-			FinishedAt: c.State.FinishedAt,
+			FinishedAt: c.State.FinishedAt, RestartCount: count, Health: newHealth(c.Config.Healthcheck),
 		}
 	})
 	if err := r.saveState(c); err != nil {
 		r.options.Logf("starting container %s: %v", c.ID.Short(), err)
 	}
 	r.event(c, "start")
-	r.watch(started.conn, func() { r.monitor(e, started) })
+	r.lookAfter(e, started)
 	return nil
+}
+
+// lookAfter waits for the end of a run, and probes it until then.
+func (r *Runtime) lookAfter(e *entry, started *run) {
+	started.over, started.end = context.WithCancel(r.closing)
+	r.watch(started.conn, func() { r.monitor(e, started) })
+	r.watchHealth(e, started)
 }
 
 // launch does what a start takes. The directory in the exec root is the open
@@ -188,8 +207,9 @@ func (r *Runtime) complaint(id linkspan.ID) string {
 }
 
 // startFailed records why, and removes a container that was to be removed
-// when it ends.
-func (r *Runtime) startFailed(ctx context.Context, e *entry, err error) error {
+// when it ends. A start by the restart policy that fails is as good as a run
+// that does.
+func (r *Runtime) startFailed(ctx context.Context, e *entry, err error, asked bool) error {
 	code, kind := 128, linkspan.ErrInvalid
 	var refused *startError
 	if errors.As(err, &refused) {
@@ -201,8 +221,17 @@ func (r *Runtime) startFailed(ctx context.Context, e *entry, err error) error {
 	}
 	c := e.update(func(c *Container) {
 		c.State.ExitCode, c.State.Error = code, err.Error()
+		if c.State.Status == container.StateRestarting {
+			c.State.Status, c.State.FinishedAt = container.StateExited, time.Now().UTC()
+		}
+		if !asked && e.again(c, 0) {
+			c.State.Status = container.StateRestarting
+		}
 		e.exits++
 	})
+	if isStatus(c, container.StateRestarting) {
+		r.restartLater(e)
+	}
 	if serr := r.saveState(c); serr != nil {
 		r.options.Logf("starting container %s: %v", c.ID.Short(), serr)
 	}
@@ -240,6 +269,7 @@ func (r *Runtime) clean(ctx context.Context, c Container) error {
 func (r *Runtime) monitor(e *entry, started *run) {
 	c := e.get()
 	status, err := r.awaitExit(c, started)
+	started.end()
 	if r.isClosed() {
 		return // the next daemon finds the exit status
 	}
@@ -300,17 +330,36 @@ func (r *Runtime) finish(e *entry, started *run, status launch.Status) {
 		started.process.Wait() // it ends beside us; nothing of it is to be left when the exit is seen
 	}
 	// The file first, so that nobody is told what a crash could take back.
+	e.mu.Lock()
 	c.State = State{
 		Status: container.StateExited, ExitCode: status.Code, Error: status.Text, OOMKilled: oom,
 		StartedAt: c.State.StartedAt, FinishedAt: at, BootID: r.bootID,
+		RestartCount: c.State.RestartCount, Stopped: e.c.State.Stopped, Health: endedHealth(c.State.Health),
 	}
+	if e.again(&c, at.Sub(c.State.StartedAt)) {
+		c.State.Status = container.StateRestarting
+	}
+	e.mu.Unlock()
 	if err := r.saveState(c); err != nil {
 		r.options.Logf("ending container %s: %v", c.ID.Short(), err)
 	}
-	e.update(func(live *Container) {
+	late := false // somebody asked for the end while the file was written
+	c = e.update(func(live *Container) {
+		late = live.State.Stopped && !c.State.Stopped
 		live.State = c.State
+		if late {
+			live.State.Status, live.State.Stopped = container.StateExited, true
+		}
 		e.exits++
 	})
+	if late {
+		if err := r.saveState(c); err != nil {
+			r.options.Logf("ending container %s: %v", c.ID.Short(), err)
+		}
+	}
+	if isStatus(c, container.StateRestarting) {
+		r.restartLater(e)
+	}
 	if c.HostConfig.AutoRemove {
 		e.verb.Lock()
 		defer e.verb.Unlock()

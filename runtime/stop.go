@@ -38,6 +38,10 @@ func (r *Runtime) Stop(ctx context.Context, ref string, o StopOptions) error {
 	}
 	e.verb.Lock()
 	defer e.verb.Unlock()
+	if r.noRestart(e) {
+		r.event(e.get(), "stop")
+		return nil
+	}
 	c := e.get()
 	if !c.State.Running() {
 		return linkspan.Errorf(linkspan.ErrNotModified, "container %s is not running", c.ID)
@@ -46,6 +50,7 @@ func (r *Runtime) Stop(ctx context.Context, ref string, o StopOptions) error {
 	if err != nil {
 		return err
 	}
+	r.askedToEnd(e)
 	exits := e.exitCount()
 	if err := r.signal(c, number); err != nil {
 		return fmt.Errorf("cannot stop container: %s: %w", ref, err)
@@ -117,6 +122,17 @@ func (r *Runtime) Kill(ctx context.Context, ref, name string) error {
 			return err
 		}
 	}
+	if isStatus(e.get(), container.StateRestarting) {
+		e.verb.Lock()
+		gaveUp := r.noRestart(e)
+		e.verb.Unlock()
+		if gaveUp {
+			return nil
+		}
+	}
+	if ends(e.get(), number) {
+		r.askedToEnd(e)
+	}
 	c := e.get()
 	if !c.State.Running() {
 		return linkspan.Errorf(linkspan.ErrConflict, "cannot kill container: %s: %w", ref, errNotRunning(c))
@@ -134,6 +150,13 @@ func (r *Runtime) Kill(ctx context.Context, ref, name string) error {
 		return fmt.Errorf("cannot kill container: %s: %w", ref, err)
 	}
 	return nil
+}
+
+// ends tells whether a signal is a wish that the container stops, against
+// which no restart policy acts.
+func ends(c Container, number syscall.Signal) bool {
+	wish, _, err := stopPlan(c, StopOptions{})
+	return number == syscall.SIGKILL || err == nil && number == wish
 }
 
 // signal sends through the shim, which as the parent knows that the process
@@ -185,6 +208,8 @@ func (r *Runtime) Pause(ctx context.Context, ref string) error {
 	switch {
 	case isStatus(c, container.StatePaused):
 		return linkspan.Errorf(linkspan.ErrConflict, "container %s is already paused", c.ID)
+	case isStatus(c, container.StateRestarting):
+		return errRestarting(ref)
 	case !c.State.Running():
 		return errNotRunning(c)
 	}

@@ -22,6 +22,9 @@ func (r *Runtime) Top(ctx context.Context, ref, args string) (container.TopRespo
 		return top, err
 	}
 	c := e.get()
+	if isStatus(c, container.StateRestarting) {
+		return top, errRestarting(ref)
+	}
 	if !c.State.Running() {
 		return top, errNotRunning(c)
 	}

@@ -44,7 +44,7 @@ func (w *Waiter) Wait(ctx context.Context) (State, error) {
 		case w.condition == container.WaitConditionNextExit:
 			return w.e.exits > w.exits
 		}
-		return !w.e.c.State.Running()
+		return !w.e.c.State.Active() || w.e.exits > w.exits
 	})
 	return w.e.get().State, err
 }

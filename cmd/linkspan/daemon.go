@@ -65,6 +65,7 @@ func runDaemon(ctx context.Context, config DaemonConfig) error {
 		go func() { failed <- s.server.Serve(listener) }()
 		logf("listening on %s", address)
 	}
+	s.containers.Resume()
 	select {
 	case <-ctx.Done():
 		return nil
