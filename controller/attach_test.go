@@ -55,22 +55,6 @@ func TestConnectAndDisconnectLive(t *testing.T) {
 	d.clear(t)
 }
 
-// The first lines of resolv.conf promise that an edited file is left alone.
-func TestEditedFilesAreLeftAlone(t *testing.T) {
-	m := nstest.New(t)
-	d := start(t, m, newRoots(t))
-	d.network(t, "lab", subnet("10.77.0.0/24"))
-	d.network(t, "side", subnet("10.78.0.0/24"))
-	web := spec("web", "lab")
-	a := d.run(t, web)
-	must(t, os.WriteFile(a.Hosts, []byte("192.0.2.1\tmine\n"), 0o644))
-	must(t, d.Connect(t.Context(), "side", web.ID, nil))
-	if hosts, err := os.ReadFile(a.Hosts); err != nil || string(hosts) != "192.0.2.1\tmine\n" {
-		t.Errorf("an edited file was overwritten: %q %v", hosts, err)
-	}
-	d.clear(t)
-}
-
 // Explaining a connection says what connecting then does, and changes nothing.
 func TestExplainConnect(t *testing.T) {
 	m := nstest.New(t)

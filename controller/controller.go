@@ -83,9 +83,11 @@ type Controller struct {
 	mu        sync.Mutex
 	zones     map[linkspan.ID]*dns.Zone     // by network
 	resolvers map[linkspan.ID]*dns.Resolver // by sandbox
+	writing   map[linkspan.ID]*sync.Mutex   // by sandbox: who brings its files up to date
 
-	stop    context.CancelFunc
-	stopped sync.WaitGroup
+	stop     context.CancelFunc
+	stopped  sync.WaitGroup
+	unfollow func() // ends following the host's files
 }
 
 // New returns a Controller. Call Recover before any verb.
@@ -102,7 +104,9 @@ func New(o Options) *Controller {
 		names:     dns.NewServer(),
 		zones:     make(map[linkspan.ID]*dns.Zone),
 		resolvers: make(map[linkspan.ID]*dns.Resolver),
+		writing:   make(map[linkspan.ID]*sync.Mutex),
 		stop:      func() {},
+		unfollow:  func() {},
 	}
 }
 
@@ -111,6 +115,7 @@ func New(o Options) *Controller {
 func (c *Controller) Close() {
 	c.stop()
 	c.stopped.Wait()
+	c.unfollow()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, resolver := range c.resolvers {

@@ -102,31 +102,6 @@ func defaultGateways(t store.Tables) []netip.Addr {
 	return addrs
 }
 
-// hostFiles are files of the host that those of a sandbox are made from. They
-// are read before the store is locked.
-type hostFiles struct{ hosts, resolvConf []byte }
-
-func (c *Controller) readHostFiles() (hostFiles, error) {
-	hosts, err := os.ReadFile("/etc/hosts")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return hostFiles{}, fmt.Errorf("reading the host's own names: %w", err)
-	}
-	resolvConf, err := c.readResolvConf()
-	return hostFiles{hosts, resolvConf}, err
-}
-
-func (c *Controller) readResolvConf() ([]byte, error) {
-	if c.o.Defaults.ResolvConf == "" {
-		_, text, err := resolvconf.Source(os.ReadFile)
-		return text, err
-	}
-	text, err := os.ReadFile(c.o.Defaults.ResolvConf)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("reading the host's name servers: %w", err)
-	}
-	return text, nil
-}
-
 // resolvConf builds the sandbox's /etc/resolv.conf and the list of servers that
 // its resolver forwards to.
 func (c *Controller) resolvConf(cfg store.Config, s sandbox.Sandbox, links []link, hostFile []byte) resolvconf.Result {
@@ -221,6 +196,7 @@ func (c *Controller) stopResolver(id linkspan.ID) {
 	c.mu.Lock()
 	resolver := c.resolvers[id]
 	delete(c.resolvers, id)
+	delete(c.writing, id)
 	c.mu.Unlock()
 	if resolver != nil {
 		resolver.Close() //nolint:errcheck // the namespace goes, and the sockets with it

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/network"
-	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/sandbox"
 	"github.com/linkspan/linkspan/store"
 )
@@ -73,11 +71,11 @@ func (c *Controller) follow(ctx context.Context, owner linkspan.ID, host hostFil
 		return q.live.Value, err
 	}
 	if q.resolver && !q.live.Value.Resolver {
-		if q.live, err = c.rewritePort(ctx, q.live); err != nil {
+		if q.live.Value, err = c.rewritePort(ctx, q.live.Value.ID); err != nil {
 			return q.live.Value, err
 		}
 	}
-	return q.live.Value, c.rewriteFiles(q.live, q.files)
+	return q.live.Value, c.rewriteFiles(owner, host)
 }
 
 // switchGateways replaces the default routes, if they change at all. While it
@@ -109,18 +107,24 @@ func (c *Controller) switchGateways(ctx context.Context, s sandbox.Sandbox, old,
 
 // rewritePort prepares a sandbox for the resolver, when its container joins
 // its first user's network while it runs. It stays so, as with Docker.
-func (c *Controller) rewritePort(ctx context.Context, live store.Row[sandbox.Sandbox]) (store.Row[sandbox.Sandbox], error) {
+func (c *Controller) rewritePort(ctx context.Context, id linkspan.ID) (sandbox.Sandbox, error) {
+	defer c.alone(id)()
+	var live store.Row[sandbox.Sandbox]
+	c.o.Store.View(func(t store.Tables) { live, _ = t.Sandboxes.Get(id) })
+	if live.Value.Resolver {
+		return live.Value, nil // by another connection of the same container
+	}
 	plan := c.o.Firewall.Resolver(live.Value.Netns(), resolverPort, resolverPort)
 	with := live
 	with.Value.Resolver = true
 	with.Plan = slices.Concat(live.Plan, plan)
 	if err := c.replan(with); err != nil {
-		return live, err
+		return live.Value, err
 	}
 	if err := c.executor.Do(ctx, plan); err != nil {
-		return live, errors.Join(err, c.replan(live))
+		return live.Value, errors.Join(err, c.replan(live))
 	}
-	return with, nil
+	return with.Value, nil
 }
 
 // replan stores a sandbox's changed value and plan. Its phase stays what it is
@@ -129,7 +133,7 @@ func (c *Controller) replan(changed store.Row[sandbox.Sandbox]) error {
 	return c.o.Store.Defer(func(t store.Tables) error {
 		row, ok := t.Sandboxes.Get(changed.Value.ID)
 		if !ok {
-			return linkspan.Errorf(linkspan.ErrConflict, "the container of sandbox %s has stopped meanwhile", changed.Value.Netns())
+			return stoppedMeanwhile(changed.Value)
 		}
 		row.Value, row.Plan = changed.Value, changed.Plan
 		t.Sandboxes.Put(row.Value.ID, row)
@@ -137,8 +141,13 @@ func (c *Controller) replan(changed store.Row[sandbox.Sandbox]) error {
 	})
 }
 
+func stoppedMeanwhile(s sandbox.Sandbox) error {
+	return linkspan.Errorf(linkspan.ErrConflict, "the container of sandbox %s has stopped meanwhile", s.Netns())
+}
+
 // ensureResolver starts the resolver of a sandbox that has none yet.
 func (c *Controller) ensureResolver(s sandbox.Sandbox) error {
+	defer c.alone(s.ID)()
 	c.mu.Lock()
 	_, answers := c.resolvers[s.ID]
 	c.mu.Unlock()
@@ -150,40 +159,4 @@ func (c *Controller) ensureResolver(s sandbox.Sandbox) error {
 		file.Close() //nolint:errcheck // no shim holds them: the daemon opens new ones when it starts again
 	}
 	return err
-}
-
-// rewriteFiles brings the bound files up to date, but not one that somebody has
-// edited: that is theirs, as its first lines promise.
-func (c *Controller) rewriteFiles(live store.Row[sandbox.Sandbox], files sandbox.Files) error {
-	wanted := map[string]string{live.Value.Hosts(): files.Hosts, live.Value.ResolvConf(): files.ResolvConf}
-	plan := slices.Clone(live.Plan)
-	changed := false
-	for i, step := range plan {
-		file, ok := step.Op.(op.WriteFile)
-		if !ok || wanted[file.Path] == "" || wanted[file.Path] == file.Text {
-			continue
-		}
-		now, err := os.ReadFile(file.Path)
-		if err != nil {
-			return fmt.Errorf("bringing a file up to date: %w", err)
-		}
-		text := wanted[file.Path]
-		switch string(now) {
-		case text: // written before a crash, and not noted
-		case file.Text:
-			// In place: the inode is what the container sees.
-			if err := os.WriteFile(file.Path, []byte(text), 0o644); err != nil {
-				return fmt.Errorf("bringing a file up to date: %w", err)
-			}
-		default:
-			continue
-		}
-		file.Text = text
-		plan[i].Op, changed = file, true
-	}
-	if !changed {
-		return nil
-	}
-	live.Plan = plan
-	return c.replan(live)
 }

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"bytes"
 	"net/netip"
 	"strings"
 	"unicode"
@@ -106,4 +107,40 @@ func ParseExtraHost(s string, gateways []netip.Addr) ([]HostLine, error) {
 // plainHostName refuses what would end the line, the field, or begin a comment.
 func plainHostName(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' || unicode.IsSpace(r) })
+}
+
+// MergeHosts applies to a hosts file that somebody has edited what has changed
+// between two texts of ours: lines that fell away go, if they are there as they
+// were, and new ones are appended. Everything else stays as it is.
+func MergeHosts(edited, was, text []byte) []byte {
+	old, fresh := lineSet(was), lineSet(text)
+	var out []byte
+	for line := range bytes.Lines(edited) {
+		bare := string(bytes.TrimSuffix(line, []byte("\n")))
+		if old[bare] && !fresh[bare] {
+			continue
+		}
+		out = append(out, line...)
+		delete(fresh, bare) // it need not be appended
+	}
+	if len(out) > 0 && out[len(out)-1] != '\n' {
+		out = append(out, '\n')
+	}
+	for line := range bytes.Lines(text) {
+		bare := string(bytes.TrimSuffix(line, []byte("\n")))
+		if fresh[bare] && !old[bare] {
+			out = append(out, bare...)
+			out = append(out, '\n')
+			delete(fresh, bare)
+		}
+	}
+	return out
+}
+
+func lineSet(text []byte) map[string]bool {
+	set := make(map[string]bool)
+	for line := range bytes.Lines(text) {
+		set[string(bytes.TrimSuffix(line, []byte("\n")))] = true
+	}
+	return set
 }

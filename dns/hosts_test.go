@@ -109,3 +109,58 @@ func FuzzExtraHost(f *testing.F) {
 		}
 	})
 }
+
+func TestMergeHosts(t *testing.T) {
+	const was, text = "127.0.0.1\tlocalhost\n10.77.0.2\tweb\n", "127.0.0.1\tlocalhost\n10.78.0.2\tweb\n"
+	for edited, want := range map[string]string{
+		was:                                   text,
+		"":                                    "10.78.0.2\tweb\n",
+		"192.0.2.1\tmine":                     "192.0.2.1\tmine\n10.78.0.2\tweb\n",
+		"10.77.0.2\tweb\n192.0.2.1\tmine\n":   "192.0.2.1\tmine\n10.78.0.2\tweb\n",
+		"10.77.0.2 web # mine\n":              "10.77.0.2 web # mine\n10.78.0.2\tweb\n",
+		"10.78.0.2\tweb\n192.0.2.1\tbehind\n": "10.78.0.2\tweb\n192.0.2.1\tbehind\n",
+	} {
+		if diff := cmp.Diff(want, string(MergeHosts([]byte(edited), []byte(was), []byte(text)))); diff != "" {
+			t.Errorf("%q (-want +got)\n%s", edited, diff)
+		}
+	}
+}
+
+// Whatever the three files hold: what is not ours stays, in order; what is new
+// is there; and merging once more changes nothing.
+func FuzzMergeHosts(f *testing.F) {
+	f.Add("192.0.2.1\tmine\n10.77.0.2\tweb", "10.77.0.2\tweb\n", "10.78.0.2\tweb\n")
+	f.Add("\n\na\n", "a\na\n", "\x00\n")
+	f.Fuzz(func(t *testing.T, edited, was, text string) {
+		got := string(MergeHosts([]byte(edited), []byte(was), []byte(text)))
+		old, fresh := lineSet([]byte(was)), lineSet([]byte(text))
+		var foreign, kept []string
+		for _, file := range []struct {
+			text string
+			into *[]string
+		}{{edited, &foreign}, {got, &kept}} {
+			for line := range strings.Lines(file.text) {
+				if line = strings.TrimSuffix(line, "\n"); !old[line] && !fresh[line] {
+					*file.into = append(*file.into, line)
+				}
+			}
+		}
+		if diff := cmp.Diff(foreign, kept); diff != "" {
+			t.Errorf("what is not ours (-before +after)\n%s", diff)
+		}
+		there := lineSet([]byte(got))
+		for line := range fresh {
+			if !old[line] && !there[line] {
+				t.Errorf("%q is missing from %q", line, got)
+			}
+		}
+		for line := range old {
+			if !fresh[line] && there[line] {
+				t.Errorf("%q is still in %q", line, got)
+			}
+		}
+		if again := string(MergeHosts([]byte(got), []byte(was), []byte(text))); again != got {
+			t.Errorf("merging %q again gives %q", got, again)
+		}
+	})
+}

@@ -18,5 +18,6 @@
 //	HostMode  host's namespace  the host's file as it is
 //
 // Everything here is a pure function of its arguments but for Source, which is
-// given the function that reads files.
+// given the function that reads files, and Watch, which tells when the host's
+// file may read otherwise.
 package resolvconf

@@ -95,6 +95,7 @@ func House() Policy {
 			"github.com/vishvananda/netns":   {"kernel", "internal/nstest"},
 			"github.com/coreos/go-iptables":  {"firewall/iptables"},
 			"github.com/miekg/dns":           {"dns"},
+			"github.com/fsnotify/fsnotify":   {"dns/resolvconf"},
 			"github.com/gorilla/mux":         {"api/...", "plugin/..."},
 			"go.etcd.io/etcd":                {"store"},
 			"go.etcd.io/bbolt":               {"store"},
