@@ -189,11 +189,11 @@ func findConfig(t store.Tables, ref string) (store.Config, bool) {
 	if row, ok := t.Configs.Get(linkspan.ID(ref)); ok {
 		return row.Value, true
 	}
+	if row, ok := t.By.ConfigsByName.First(ref); ok {
+		return row.Value, true
+	}
 	var byPrefix []store.Config
 	for id, row := range t.Configs.All() {
-		if row.Value.Name == ref {
-			return row.Value, true
-		}
 		if ref != "" && strings.HasPrefix(string(id), ref) {
 			byPrefix = append(byPrefix, row.Value)
 		}
@@ -206,12 +206,7 @@ func findConfig(t store.Tables, ref string) (store.Config, bool) {
 
 // sandboxOf returns the live sandbox of a container.
 func sandboxOf(t store.Tables, owner linkspan.ID) (store.Row[sandbox.Sandbox], bool) {
-	for _, row := range t.Sandboxes.All() {
-		if row.Value.Owner == owner {
-			return row, true
-		}
-	}
-	return store.Row[sandbox.Sandbox]{}, false
+	return t.By.SandboxesByOwner.First(owner)
 }
 
 // reserveSandbox is the pure part of a start.
@@ -327,10 +322,8 @@ func interfaceName(n network.Network, want endpoint.Config, others []link) (stri
 // checkNeighbours refuses a second endpoint of one name, and a MAC that another
 // endpoint of the network has.
 func checkNeighbours(t store.Tables, n network.Network, e endpoint.Endpoint) error {
-	for _, row := range t.Endpoints.All() {
-		if row.Value.Network == n.ID && row.Value.Name == e.Name {
-			return linkspan.Errorf(linkspan.ErrForbidden, "endpoint with name %s already exists in network %s", e.Name, n.Name)
-		}
+	if _, there := t.By.EndpointsByName.First(store.Member{Network: n.ID, Name: e.Name}); there {
+		return linkspan.Errorf(linkspan.ErrForbidden, "endpoint with name %s already exists in network %s", e.Name, n.Name)
 	}
 	if who := macHolder(t, n, e.MAC); e.MAC != "" && who != "" {
 		return linkspan.Errorf(linkspan.ErrForbidden, "MAC address %s is in use: it is held by container %s on network %s", e.MAC, who, n.Name)
@@ -339,12 +332,8 @@ func checkNeighbours(t store.Tables, n network.Network, e endpoint.Endpoint) err
 }
 
 func macHolder(t store.Tables, n network.Network, mac string) string {
-	for _, row := range t.Endpoints.All() {
-		if row.Value.Network == n.ID && row.Value.MAC == mac {
-			return row.Value.Name
-		}
-	}
-	return ""
+	row, _ := t.By.EndpointsByMAC.First(store.Hardware{Network: n.ID, MAC: mac})
+	return row.Value.Name
 }
 
 // Detach undoes all that Attach made. It goes on past errors; what could not be
@@ -371,10 +360,8 @@ func liveOf(t store.Tables, owner linkspan.ID) (r reservation, found bool) {
 		return r, false
 	}
 	id := r.sandbox.Value.ID
-	for _, row := range t.Endpoints.All() {
-		if row.Value.Sandbox == id {
-			r.endpoints = append(r.endpoints, row)
-		}
+	for _, row := range t.By.EndpointsBySandbox.All(id) {
+		r.endpoints = append(r.endpoints, row)
 	}
 	r.gateways, _ = t.Gateways.Get(id)
 	return r, true

@@ -54,12 +54,10 @@ func (c *Controller) Rename(owner linkspan.ID, name string) error {
 		old := row.Value.Name
 		row.Value.Name = name
 		t.Configs.Put(owner, row)
-		for id, ep := range t.Endpoints.All() {
-			if ep.Value.Owner == owner {
-				ep.Value.Name = name
-				ep.Value.DNSNames = renamed(ep.Value.DNSNames, old, name)
-				t.Endpoints.Put(id, ep)
-			}
+		for id, ep := range t.By.EndpointsByOwner.All(owner) {
+			ep.Value.Name = name
+			ep.Value.DNSNames = renamed(ep.Value.DNSNames, old, name)
+			t.Endpoints.Put(id, ep)
 		}
 		return nil
 	})

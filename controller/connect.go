@@ -204,8 +204,8 @@ func reserveDisconnect(t store.Tables, ref string, owner linkspan.ID) (store.Row
 	if !running {
 		return gone, false, nil
 	}
-	for id, row := range t.Endpoints.All() {
-		if row.Value.Owner == owner && row.Value.Network == named.NetworkID {
+	for id, row := range t.By.EndpointsByOwner.All(owner) {
+		if row.Value.Network == named.NetworkID {
 			t.Endpoints.SetPhase(id, store.Deleting)
 			return row, true, nil
 		}

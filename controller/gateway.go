@@ -64,8 +64,8 @@ func byPriority(links []link) {
 // priority.
 func linksOf(t store.Tables, id linkspan.ID) []link {
 	var links []link
-	for _, row := range t.Endpoints.All() {
-		if row.Value.Sandbox == id && row.Phase != store.Deleting {
+	for _, row := range t.By.EndpointsBySandbox.All(id) {
+		if row.Phase != store.Deleting {
 			n, _ := t.Networks.Get(row.Value.Network)
 			links = append(links, link{row.Value, n.Value})
 		}

@@ -40,8 +40,8 @@ func (c *Controller) Settings(owner linkspan.ID) container.NetworkSettings {
 		}
 		settings.SandboxID = string(live.Value.ID)
 		settings.SandboxKey = sandboxKey(live.Value)
-		for _, row := range t.Endpoints.All() {
-			if row.Value.Sandbox == live.Value.ID && row.Phase != store.Deleting {
+		for _, row := range t.By.EndpointsBySandbox.All(live.Value.ID) {
+			if row.Phase != store.Deleting {
 				n, _ := t.Networks.Get(row.Value.Network)
 				if s := settings.Networks[n.Value.Name]; s != nil {
 					operate(s, row.Value)
@@ -112,7 +112,7 @@ func (c *Controller) Status(id linkspan.ID) []PoolStatus {
 		if !ok {
 			return
 		}
-		held := used(t, row.Value, "")
+		held := leasesOf(t, row.Value, "")
 		for _, pool := range row.Value.Pools {
 			inUse, available := pool.Counts(held)
 			status = append(status, PoolStatus{pool, inUse, available})

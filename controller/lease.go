@@ -3,140 +3,136 @@ package controller
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
-	"time"
+	"strconv"
 
 	"github.com/linkspan/linkspan"
-	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/store"
 )
 
-// hostHoldings returns the prefixes that the host itself reaches over a link:
-// a network on one of them would cut the host off from somebody.
-func (c *Controller) hostHoldings() ([]ipam.Holding, error) {
-	routes, err := c.o.Host.Routes()
-	if err != nil {
-		return nil, err
-	}
-	var taken []ipam.Holding
-	for _, route := range routes {
-		if route.Marked || route.To.Bits() == 0 {
-			continue // our own networks are known by their rows
-		}
-		taken = append(taken, ipam.Holding{Prefix: route.To, Holder: "a route of the host on " + route.Link + " (see: ip route)"})
-	}
-	return taken, nil
-}
+// optionSerial asks for addresses in serial order (docker network create
+// --ipam-opt): the next one after that given last.
+const optionSerial = "com.docker.network.ipam.serial"
 
-// choosePools gives each pool of a new network its subnet and gateway, and
-// refuses those that overlap another network, with its name.
-func (c *Controller) choosePools(t store.Tables, n network.Network, traits drivers.Traits, taken []ipam.Holding) ([]ipam.Pool, error) {
-	var networks []ipam.Holding
-	for _, row := range t.Networks.All() {
-		for _, pool := range row.Value.Pools {
-			networks = append(networks, pool.Holding("network "+row.Value.Name))
-		}
-	}
-	asked := n.Pools
-	for _, family := range []struct {
-		wanted, ipv6 bool
-	}{{n.IPv4, false}, {n.IPv6, true}} {
-		if _, given := poolOf(asked, family.ipv6); family.wanted && !given {
-			asked = append(asked, ipam.Pool{Subnet: anySubnet(family.ipv6)})
-		}
-	}
-	var pools []ipam.Pool
-	for _, wanted := range asked {
-		if ipv6 := wanted.Subnet.Addr().Is6(); (ipv6 && !n.IPv6) || (!ipv6 && !n.IPv4) {
-			continue // given for a family that is off: not used
-		}
-		pool, err := c.choosePool(wanted, networks, taken)
-		if err != nil {
-			return nil, err
-		}
-		if traits.Gateway && !pool.Gateway.IsValid() {
-			if pool.Gateway, err = pool.FirstGateway(nil); err != nil {
-				return nil, err
-			}
-		}
-		if err = pool.CheckReserved(nil); err != nil {
-			return nil, err
-		}
-		networks = append(networks, pool.Holding("network "+n.Name))
-		pools = append(pools, pool)
-	}
-	return pools, nil
-}
-
-// anySubnet is the subnet of a pool that asks for one of the default size.
-func anySubnet(ipv6 bool) netip.Prefix {
-	if ipv6 {
-		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	}
-	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-}
-
-func (c *Controller) choosePool(pool ipam.Pool, networks, taken []ipam.Holding) (ipam.Pool, error) {
-	subnet := pool.Subnet
-	if !ipam.AnySize(subnet) && subnet.Bits() != 0 {
-		// What the user chose may lie on a route of the host's; that is theirs to know.
-		return pool, pool.CheckOverlap(networks...)
-	}
-	bases := c.o.Defaults.Bases4
-	if subnet.Addr().Is6() {
-		bases = c.o.Defaults.Bases6
-	}
-	all := append(append([]ipam.Holding(nil), networks...), taken...)
-	var err error
-	if subnet.Bits() == 0 {
-		pool.Subnet, err = ipam.Choose(bases, all)
-	} else {
-		pool.Subnet, err = ipam.ChooseSize(bases, subnet, all)
-	}
-	return pool, err
-}
-
-func poolOf(pools []ipam.Pool, ipv6 bool) (ipam.Pool, bool) {
-	return network.Network{Pools: pools}.PoolOf(ipv6)
-}
-
-// used returns who has which address of a network: live endpoints, and
-// containers that want a static one for as long as they exist. The oldest of
+// leases are the addresses of a network that are held: by live endpoints, and
+// by containers that want a static one for as long as they exist. The oldest of
 // those that want the same has it. The asking container itself does not count.
-func used(t store.Tables, n network.Network, asking linkspan.ID) ipam.Used {
-	held := make(ipam.Used)
-	since := make(map[netip.Addr]time.Time)
-	for _, row := range t.Configs.All() {
-		cfg := row.Value
-		if cfg.Owner == asking {
-			continue
-		}
-		for _, want := range cfg.Attachments {
-			if !isNetwork(want, n) {
-				continue
+//
+// They are looked up, not collected, so that the cost of an attachment does not
+// grow with the number of them. Networks that share the subnet count too: an
+// ip-range each lets them.
+type leases struct {
+	tables     store.Tables
+	network    network.Network
+	asking     linkspan.ID
+	neighbours []network.Network // that have a subnet of it as well
+}
+
+var _ ipam.Holders = leases{}
+
+func leasesOf(t store.Tables, n network.Network, asking linkspan.ID) leases {
+	held := leases{tables: t, network: n, asking: asking}
+	held.findNeighbours()
+	return held
+}
+
+func (l *leases) findNeighbours() {
+	for _, pool := range l.network.Pools {
+		for id, row := range l.tables.By.NetworksBySubnet.All(pool.Subnet) {
+			if id != l.network.ID {
+				l.neighbours = append(l.neighbours, row.Value)
 			}
-			for _, addr := range []netip.Addr{want.IPv4, want.IPv6} {
-				if old, ok := since[addr]; addr.IsValid() && (!ok || cfg.Created.Before(old)) {
-					since[addr] = cfg.Created
-					held[addr] = holder("container "+cfg.Name, n)
+		}
+	}
+}
+
+// Holder returns who has an address.
+func (l leases) Holder(addr netip.Addr) (who string, taken bool) {
+	if who, taken = holderOn(l.tables, l.network, addr, l.asking); taken {
+		return who, true
+	}
+	for _, n := range l.neighbours {
+		if who, taken = holderOn(l.tables, n, addr, ""); taken {
+			return who, true
+		}
+		if pool, ok := n.Pool(addr); ok {
+			if pool.Gateway == addr {
+				return "the gateway of network " + n.Name, true
+			}
+			for name, aux := range pool.Aux {
+				if aux == addr {
+					return "auxiliary address " + name + " of network " + n.Name, true
 				}
 			}
 		}
 	}
-	for _, row := range t.Endpoints.All() {
-		if e := row.Value; e.Network == n.ID {
-			for _, addr := range e.Addrs() {
-				held[addr] = holder("container "+e.Name, n)
+	return "", false
+}
+
+func holderOn(t store.Tables, n network.Network, addr netip.Addr, asking linkspan.ID) (who string, taken bool) {
+	if row, ok := t.By.EndpointsByAddress.First(store.Address{Network: n.ID, Addr: addr}); ok {
+		return "container " + row.Value.Name + " on network " + n.Name, true
+	}
+	var oldest store.Config
+	for _, row := range t.By.ConfigsByAddress.All(addr) {
+		if cfg := row.Value; cfg.Owner != asking && wantsAddress(cfg, n, addr) && (!taken || cfg.Created.Before(oldest.Created)) {
+			oldest, taken = cfg, true
+		}
+	}
+	if !taken {
+		return "", false
+	}
+	return "container " + oldest.Name + " on network " + n.Name, true
+}
+
+func wantsAddress(cfg store.Config, n network.Network, addr netip.Addr) bool {
+	for _, want := range cfg.Attachments {
+		if (want.IPv4 == addr || want.IPv6 == addr) && isNetwork(want, n) {
+			return true
+		}
+	}
+	return false
+}
+
+// All returns the addresses that are held.
+func (l leases) All() iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		seen := make(map[netip.Addr]bool)
+		for _, n := range append([]network.Network{l.network}, l.neighbours...) {
+			for addr := range addressesOn(l.tables, n) {
+				if _, held := l.Holder(addr); held && !seen[addr] {
+					seen[addr] = true
+					if !yield(addr) {
+						return
+					}
+				}
 			}
 		}
 	}
-	return held
 }
 
-func holder(who string, n network.Network) string { return who + " on network " + n.Name }
+// addressesOn returns the addresses on a network that somebody has or wants,
+// some of them twice.
+func addressesOn(t store.Tables, n network.Network) iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		for _, row := range t.By.EndpointsByNetwork.All(n.ID) {
+			for _, addr := range row.Value.Addrs() {
+				if !yield(addr) {
+					return
+				}
+			}
+		}
+		for addr := range t.By.ConfigsByAddress.Keys() {
+			if _, ok := n.Pool(addr); ok && !yield(addr) {
+				return
+			}
+		}
+	}
+}
 
 // isNetwork tells whether an attachment means a network.
 func isNetwork(want endpoint.Config, n network.Network) bool {
@@ -148,15 +144,20 @@ func isNetwork(want endpoint.Config, n network.Network) bool {
 
 // lease gives an endpoint an address of each of its network's families.
 func lease(t store.Tables, n network.Network, e endpoint.Endpoint, cfg store.Config) (endpoint.Endpoint, error) {
-	held := used(t, n, cfg.Owner)
+	if n.IPAMDriver == ipamNull {
+		return e, nil
+	}
+	held := leasesOf(t, n, cfg.Owner)
+	cursor, _ := t.Cursors.Get(n.ID)
 	for _, family := range []struct {
 		on, ipv6 bool
 		want     netip.Addr
+		last     *netip.Addr
 		lease    *netip.Prefix
 		gateway  *netip.Addr
 	}{
-		{n.IPv4, false, e.Config.IPv4, &e.IPv4, &e.Gateway4},
-		{n.IPv6, true, e.Config.IPv6, &e.IPv6, &e.Gateway6},
+		{n.IPv4, false, e.Config.IPv4, &cursor.Value.IPv4, &e.IPv4, &e.Gateway4},
+		{n.IPv6, true, e.Config.IPv6, &cursor.Value.IPv6, &e.IPv6, &e.Gateway6},
 	} {
 		if !family.on {
 			if family.want.IsValid() {
@@ -164,19 +165,33 @@ func lease(t store.Tables, n network.Network, e endpoint.Endpoint, cfg store.Con
 			}
 			continue
 		}
-		pool, addr, err := leaseFrom(n, family.ipv6, family.want, held)
+		pool, addr, err := leaseFrom(n, family.ipv6, family.want, *family.last, held)
 		if err != nil {
 			return e, err
+		}
+		if serial(n) && !family.want.IsValid() {
+			*family.last = addr
 		}
 		*family.lease = netip.PrefixFrom(addr, pool.Subnet.Bits())
 		if !n.Internal {
 			*family.gateway = pool.Gateway
 		}
 	}
+	if serial(n) {
+		cursor.Phase = store.Ready
+		t.Cursors.Put(n.ID, cursor)
+	}
 	return e, nil
 }
 
-func leaseFrom(n network.Network, ipv6 bool, want netip.Addr, held ipam.Used) (ipam.Pool, netip.Addr, error) {
+func serial(n network.Network) bool {
+	on, err := strconv.ParseBool(n.IPAMOptions[optionSerial])
+	return on && err == nil
+}
+
+// leaseFrom finds an address: the wanted one, else the next one after last.
+// That is zero unless the network's order is serial.
+func leaseFrom(n network.Network, ipv6 bool, want, last netip.Addr, held leases) (ipam.Pool, netip.Addr, error) {
 	if want.IsValid() {
 		pool, err := ipam.Containing(want, n.Pools...)
 		if err != nil {
@@ -192,12 +207,13 @@ func leaseFrom(n network.Network, ipv6 bool, want netip.Addr, held ipam.Used) (i
 		if pool.Subnet.Addr().Is6() != ipv6 {
 			continue
 		}
-		addr, err := pool.Take(held)
+		addr, err := pool.TakeAfter(last, held)
 		if err == nil || !errors.Is(err, ipam.ErrExhausted) {
 			return pool, addr, err
 		}
 	}
-	return ipam.Pool{}, netip.Addr{}, linkspan.Errorf(linkspan.ErrUnavailable, "no available %s addresses on this network's address pools: %s (%s), %d in use (see: linkspan network inspect %s)", family, n.Name, n.ID, len(held), n.Name)
+	return ipam.Pool{}, netip.Addr{}, linkspan.Errorf(linkspan.ErrUnavailable, "no available %s addresses on this network's address pools: %s (%s), %d containers are on it (see: linkspan network inspect %s)",
+		family, n.Name, n.ID, held.tables.By.EndpointsByNetwork.Len(n.ID), n.Name)
 }
 
 func subnets(n network.Network) string {

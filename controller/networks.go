@@ -1,10 +1,10 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -46,9 +46,11 @@ func (c *Controller) createNetwork(ctx context.Context, spec NetworkSpec) (netwo
 	if err != nil {
 		return n, err
 	}
-	taken, err := c.hostHoldings()
-	if err != nil {
-		return n, err
+	var taken []ipam.Holding
+	if asksIPAM(n) {
+		if taken, err = c.hostHoldings(); err != nil {
+			return n, err
+		}
 	}
 	var plan op.Plan
 	err = c.o.Store.Defer(func(t store.Tables) error {
@@ -90,7 +92,7 @@ func (c *Controller) newNetwork(spec NetworkSpec) (network.Network, drivers.Driv
 	if err != nil {
 		return network.Network{}, nil, err
 	}
-	if spec.IPAMDriver != "" && spec.IPAMDriver != "default" {
+	if spec.IPAMDriver != "" && spec.IPAMDriver != "default" && spec.IPAMDriver != ipamNull {
 		return network.Network{}, nil, linkspan.Errorf(linkspan.ErrNotFound, "plugin %q not found", spec.IPAMDriver)
 	}
 	if !spec.IPv4 && !spec.IPv6 {
@@ -100,25 +102,21 @@ func (c *Controller) newNetwork(spec NetworkSpec) (network.Network, drivers.Driv
 		ID: linkspan.NewID(), Name: spec.Name, Driver: spec.Driver, Scope: driver.Traits().Scope,
 		Created: time.Now().UTC(), Options: spec.Options, Labels: spec.Labels,
 		IPv4: spec.IPv4, IPv6: spec.IPv6, Internal: spec.Internal, Attachable: spec.Attachable,
-		IPAMDriver: "default", IPAMOptions: spec.IPAMOptions, Pools: spec.Pools, MAC: network.RandomMAC(),
+		IPAMDriver: cmp.Or(spec.IPAMDriver, "default"), IPAMOptions: spec.IPAMOptions, Pools: spec.Pools, MAC: network.RandomMAC(),
 	}, driver, nil
 }
 
 // reserveNetwork is the pure part of a creation: it takes the name, the pools
 // and what the plan claims of the kernel, or says who holds them.
 func (c *Controller) reserveNetwork(t store.Tables, n network.Network, driver drivers.Driver, taken []ipam.Holding) (network.Network, op.Plan, error) {
-	for _, row := range t.Networks.All() {
-		if row.Value.Name == n.Name && row.Phase != store.Deleting {
+	for _, row := range t.By.NetworksByName.All(n.Name) {
+		if row.Phase != store.Deleting {
 			return n, nil, linkspan.Errorf(linkspan.ErrConflict, "network with name %s already exists", n.Name)
 		}
 	}
 	traits := driver.Traits()
-	if traits.Single {
-		for _, row := range t.Networks.All() {
-			if row.Value.Driver == n.Driver {
-				return n, nil, linkspan.Errorf(linkspan.ErrForbidden, "only one instance of %q network is allowed", n.Driver)
-			}
-		}
+	if traits.Single && t.By.NetworksByDriver.Len(n.Driver) > 0 {
+		return n, nil, linkspan.Errorf(linkspan.ErrForbidden, "only one instance of %q network is allowed", n.Driver)
 	}
 	if traits.Addresses {
 		pools, err := c.choosePools(t, n, traits, taken)
@@ -153,13 +151,9 @@ func (c *Controller) networkPlan(n network.Network, driver drivers.Driver) (op.P
 
 // checkClaims refuses a plan that wants a kernel object of another's plan.
 func checkClaims(t store.Tables, n network.Network, plan op.Plan) error {
-	wanted := op.Claims(plan)
-	if len(wanted) == 0 {
-		return nil
-	}
-	for id, row := range t.Networks.All() {
-		for _, claim := range op.Claims(row.Plan) {
-			if id != n.ID && slices.Contains(wanted, claim) {
+	for _, claim := range op.Claims(plan) {
+		for id, row := range t.By.NetworksByClaim.All(claim) {
+			if id != n.ID {
 				return linkspan.Errorf(linkspan.ErrForbidden, "cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name (%s)",
 					n.ID, n.Name, id, row.Value.Name, claim)
 			}
@@ -242,19 +236,14 @@ func findNetwork(t store.Tables, ref string) (store.Row[network.Network], error)
 	if row, ok := t.Networks.Get(linkspan.ID(ref)); ok && row.Phase != store.Creating {
 		return row, nil
 	}
-	var byName, byPrefix []store.Row[network.Network]
-	for id, row := range t.Networks.All() {
-		switch {
-		case row.Phase != store.Ready:
-		case row.Value.Name == ref:
-			byName = append(byName, row)
-		case ref != "" && strings.HasPrefix(string(id), ref):
-			byPrefix = append(byPrefix, row)
+	found, how := named(t, ref), "name"
+	if len(found) == 0 && ref != "" {
+		how = "ID prefix"
+		for id, row := range t.Networks.All() {
+			if row.Phase == store.Ready && strings.HasPrefix(string(id), ref) {
+				found = append(found, row)
+			}
 		}
-	}
-	found, how := byName, "name"
-	if len(found) == 0 {
-		found, how = byPrefix, "ID prefix"
 	}
 	switch len(found) {
 	case 0:
@@ -263,6 +252,16 @@ func findNetwork(t store.Tables, ref string) (store.Row[network.Network], error)
 		return found[0], nil
 	}
 	return store.Row[network.Network]{}, linkspan.Errorf(linkspan.ErrInvalid, "network %s is ambiguous (%d matches found based on %s)", ref, len(found), how)
+}
+
+// named returns the networks of a name that are ready: one, or none.
+func named(t store.Tables, name string) (found []store.Row[network.Network]) {
+	for _, row := range t.By.NetworksByName.All(name) {
+		if row.Phase == store.Ready {
+			found = append(found, row)
+		}
+	}
+	return found
 }
 
 // Networks returns all networks, oldest first.
@@ -287,10 +286,8 @@ func (c *Controller) Endpoints(id linkspan.ID) (found []endpoint.Endpoint) {
 
 func endpointsOf(t store.Tables, id linkspan.ID) []endpoint.Endpoint {
 	var found []endpoint.Endpoint
-	for _, row := range t.Endpoints.All() {
-		if row.Value.Network == id {
-			found = append(found, row.Value)
-		}
+	for _, row := range t.By.EndpointsByNetwork.All(id) {
+		found = append(found, row.Value)
 	}
 	sort.Slice(found, func(i, j int) bool { return found[i].Name < found[j].Name })
 	return found
@@ -302,7 +299,7 @@ func (c *Controller) Prune(ctx context.Context, match func(network.Network) bool
 	var unused []network.Network
 	c.o.Store.View(func(t store.Tables) {
 		for id, row := range t.Networks.All() {
-			if row.Phase == store.Ready && !network.Predefined(row.Value.Name) && len(endpointsOf(t, id)) == 0 {
+			if row.Phase == store.Ready && !network.Predefined(row.Value.Name) && t.By.EndpointsByNetwork.Len(id) == 0 {
 				unused = append(unused, row.Value)
 			}
 		}

@@ -42,6 +42,10 @@ func Overlapping(p netip.Prefix, taken ...Holding) (Holding, bool) {
 	return widest, widest.Prefix.IsValid()
 }
 
+// CompareHoldings orders holdings by first address, the widest first: the order
+// that spares Choose the sorting.
+func CompareHoldings(a, b Holding) int { return comparePrefixes(a.Prefix, b.Prefix) }
+
 // Choose returns the lowest subnet that can be cut from the bases and overlaps
 // none of taken, in the sense of Overlapping. The order of the bases does not
 // matter; a base inside another one is ignored. IPv4 comes before IPv6.
@@ -130,7 +134,9 @@ func sortHoldings(taken []Holding) []Holding {
 			sorted = append(sorted, h)
 		}
 	}
-	slices.SortFunc(sorted, func(a, b Holding) int { return comparePrefixes(a.Prefix, b.Prefix) })
+	if !slices.IsSortedFunc(sorted, CompareHoldings) {
+		slices.SortStableFunc(sorted, CompareHoldings)
+	}
 	return sorted
 }
 

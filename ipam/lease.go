@@ -3,6 +3,8 @@ package ipam
 import (
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -16,20 +18,48 @@ import (
 // "no available IPv4 addresses on this network's address pools: lab (3f2a…)".
 var ErrExhausted = errors.New("no available addresses on this pool")
 
-// Used says who has which address: "container web", "container db, stopped".
+// Holders says who has which address: "container web", "container db, stopped".
 // The text ends up in refusals. Addresses outside the subnet asked about do no
-// harm, so one map may serve all pools of a network. Keys are plain addresses:
-// no zone, IPv4 not in IPv6 form.
+// harm, so that one value may serve all pools of a network. Addresses are
+// plain: no zone, IPv4 not in IPv6 form. A nil Holders has none.
+type Holders interface {
+	Holder(netip.Addr) (who string, taken bool)
+	// All returns the addresses that somebody has, each once, in any order. It is
+	// asked for only where all count: to refuse, and to show.
+	All() iter.Seq[netip.Addr]
+}
+
+// Used is a Holders written out.
 type Used map[netip.Addr]string
 
-// first returns the holder of addr in the first map that knows it.
-func first(addr netip.Addr, maps ...Used) (holder string, ok bool) {
-	for _, m := range maps {
-		if holder, ok = m[addr]; ok {
-			return holder, true
+// Holder returns who has an address.
+func (u Used) Holder(addr netip.Addr) (who string, taken bool) {
+	who, taken = u[addr]
+	return who, taken
+}
+
+// All returns the addresses.
+func (u Used) All() iter.Seq[netip.Addr] { return maps.Keys(u) }
+
+// first returns the holder of addr among the first that know it.
+func first(addr netip.Addr, all ...Holders) (who string, taken bool) {
+	for _, holders := range all {
+		if holders == nil {
+			continue
+		}
+		if who, taken = holders.Holder(addr); taken {
+			return who, true
 		}
 	}
 	return "", false
+}
+
+// everyAddr returns the addresses that somebody has, none of a nil Holders.
+func everyAddr(used Holders) iter.Seq[netip.Addr] {
+	if used == nil {
+		return Used(nil).All()
+	}
+	return used.All()
 }
 
 // Reserved returns the addresses that no endpoint can get: the first one and
@@ -59,7 +89,7 @@ func (p Pool) Reserved() Used {
 //
 // It is chosen before the auxiliary addresses, as in Docker, so one of them may
 // want the same: set Gateway and ask CheckReserved. Errors are those of Take.
-func (p Pool) FirstGateway(used Used) (netip.Addr, error) {
+func (p Pool) FirstGateway(used Holders) (netip.Addr, error) {
 	gw, err := Pool{Subnet: p.Subnet, Range: p.Range}.Take(used)
 	if errors.Is(err, ErrExhausted) {
 		return netip.Addr{}, linkspan.Errorf(linkspan.ErrUnavailable, "failed to allocate gateway: %w", err)
@@ -75,7 +105,7 @@ func (p Pool) FirstGateway(used Used) (netip.Addr, error) {
 // with the size of the subnet. In a subnet of more than 63 host bits, only the
 // first 2⁶³ addresses are considered. A full pool is ErrExhausted, of kind
 // ErrUnavailable; a pool without a subnet of its own is of kind ErrInvalid.
-func (p Pool) Take(used Used) (netip.Addr, error) {
+func (p Pool) Take(used Holders) (netip.Addr, error) {
 	return p.TakeAfter(netip.Addr{}, used)
 }
 
@@ -84,7 +114,7 @@ func (p Pool) Take(used Used) (netip.Addr, error) {
 // address given back is not seen again soon. Caches of neighbours, and names
 // that resolve to it, have time to expire. With a last that is zero or outside
 // the range it is Take.
-func (p Pool) TakeAfter(last netip.Addr, used Used) (netip.Addr, error) {
+func (p Pool) TakeAfter(last netip.Addr, used Holders) (netip.Addr, error) {
 	if !p.Subnet.IsValid() || p.Subnet.Addr().IsUnspecified() {
 		return netip.Addr{}, linkspan.Errorf(linkspan.ErrInvalid, "invalid address pool: %s has no addresses to give; choose a subnet first", p.Subnet)
 	}
@@ -107,7 +137,7 @@ func (p Pool) TakeAfter(last netip.Addr, used Used) (netip.Addr, error) {
 
 // lowest returns the first address from low up to and including high that
 // nobody has. Every step but the last meets a held address.
-func lowest(low, high netip.Addr, held ...Used) (netip.Addr, bool) {
+func lowest(low, high netip.Addr, held ...Holders) (netip.Addr, bool) {
 	for addr := low; addr.IsValid() && !high.Less(addr); addr = addr.Next() {
 		if _, taken := first(addr, held...); !taken {
 			return addr, true
@@ -137,10 +167,10 @@ func (p Pool) bounds() (low, high netip.Addr) {
 // namedHolders bounds the length of a refusal.
 const namedHolders = 3
 
-func (p Pool) exhausted(reserved, used Used) error {
+func (p Pool) exhausted(reserved Used, used Holders) error {
 	block := p.dynamic()
 	var addrs []netip.Addr
-	for addr := range used {
+	for addr := range everyAddr(used) {
 		if _, kept := reserved[addr]; !kept && block.Contains(addr) {
 			addrs = append(addrs, addr)
 		}
@@ -148,7 +178,8 @@ func (p Pool) exhausted(reserved, used Used) error {
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	var names []string
 	for _, addr := range addrs[:min(len(addrs), namedHolders)] {
-		names = append(names, used[addr])
+		who, _ := used.Holder(addr)
+		names = append(names, who)
 	}
 	text := "all are reserved"
 	if len(names) > 0 {
@@ -163,7 +194,7 @@ func (p Pool) exhausted(reserved, used Used) error {
 // Claim tells whether addr can be had: anywhere in the subnet, inside the
 // range or not. An address outside is of kind ErrInvalid, one that is reserved
 // or used of kind ErrForbidden, with its holder and a free address in the text.
-func (p Pool) Claim(addr netip.Addr, used Used) error {
+func (p Pool) Claim(addr netip.Addr, used Holders) error {
 	if !addr.IsValid() || addr.Zone() != "" {
 		return linkspan.Errorf(linkspan.ErrInvalid, "invalid address: %s", addr)
 	}
@@ -202,7 +233,7 @@ func Containing(addr netip.Addr, pools ...Pool) (Pool, error) {
 // Counts returns the two numbers of Status.IPAM in GET /networks/{id}: how many
 // addresses of the whole subnet are in use, the reserved ones included, and how
 // many Take could still give. A number too large for 64 bits is the largest.
-func (p Pool) Counts(used Used) (inUse, available uint64) {
+func (p Pool) Counts(used Holders) (inUse, available uint64) {
 	if !p.Subnet.IsValid() {
 		return 0, 0
 	}
@@ -220,7 +251,7 @@ func (p Pool) Counts(used Used) (inUse, available uint64) {
 	for addr := range reserved {
 		count(addr)
 	}
-	for addr := range used {
+	for addr := range everyAddr(used) {
 		if _, counted := reserved[addr]; !counted {
 			count(addr)
 		}

@@ -206,7 +206,7 @@ func (p Pool) CheckOverlap(taken ...Holding) error {
 // CheckReserved tells whether the gateway and the auxiliary addresses can be
 // had: inside the subnet, none of them twice, none of them used. It lists all
 // that cannot. Addresses that somebody has are of kind ErrForbidden.
-func (p Pool) CheckReserved(used Used) error {
+func (p Pool) CheckReserved(used Holders) error {
 	var errs []error
 	bare := Pool{Subnet: p.Subnet}
 	held := bare.Reserved()

@@ -33,6 +33,7 @@ type Host struct {
 	self   netns.NsHandle // the machine's own namespace
 	native bool           // self is the namespace of the process: no thread need move
 	reaper *reaper
+	routes routeWatch
 
 	mu    sync.Mutex
 	doors map[string]*door // by name of the pinned namespace; "" is self
@@ -84,6 +85,7 @@ func open(self netns.NsHandle, native bool) (*Host, error) {
 // changes beyond what was doomed already.
 func (h *Host) Close() error {
 	h.reaper.close()
+	h.routes.close()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var errs []error

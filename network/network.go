@@ -45,6 +45,11 @@ type Network struct {
 	Internal   bool
 	Attachable bool
 
+	// ConfigOnly says that the record lends its settings to others and is no
+	// network itself. ConfigFrom names the one that they were lent by.
+	ConfigOnly bool   `json:",omitempty"`
+	ConfigFrom string `json:",omitempty"`
+
 	IPAMDriver  string            `json:",omitempty"`
 	IPAMOptions map[string]string `json:",omitempty"`
 	Pools       []ipam.Pool       `json:",omitempty"`

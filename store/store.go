@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -26,6 +27,9 @@ type Tables struct {
 	Sandboxes *Table[sandbox.Sandbox]   // volatile, by sandbox
 	Endpoints *Table[endpoint.Endpoint] // volatile, by endpoint
 	Gateways  *Table[Gateways]          // volatile, by sandbox
+	Cursors   *Table[Cursor]            // volatile, by network; no plan
+
+	By Indexes
 }
 
 // Host is the record of what the daemon changed about the machine as a whole.
@@ -37,6 +41,13 @@ const HostID linkspan.ID = "host"
 // Gateways is the record of a sandbox's default routes: the endpoints that
 // they leave by.
 type Gateways struct{ IPv4, IPv6 linkspan.ID }
+
+// Cursor is where the serial allocation of a network's addresses has come to:
+// the addresses given last.
+type Cursor struct {
+	IPv4 netip.Addr `json:",omitzero"`
+	IPv6 netip.Addr `json:",omitzero"`
+}
 
 // Options say where a Store lives.
 type Options struct {
@@ -78,7 +89,7 @@ func Open(o Options) (*Store, bool, error) {
 	s := &Store{volatile: volatile, durable: durable, tables: newTables(o.Codec)}
 	s.disk.init(durable)
 	t := s.tables
-	s.all = []table{t.Hosts, t.Networks, t.Configs, t.Sandboxes, t.Endpoints, t.Gateways}
+	s.all = []table{t.Hosts, t.Networks, t.Configs, t.Sandboxes, t.Endpoints, t.Gateways, t.Cursors}
 	fresh, err := s.load(o)
 	if err != nil {
 		return nil, false, errors.Join(err, s.Close())
@@ -87,7 +98,7 @@ func Open(o Options) (*Store, bool, error) {
 }
 
 func newTables(codec *op.Codec) Tables {
-	return Tables{
+	t := Tables{
 		Hosts: newTable("host", codec, func(Row[Host]) bool { return false }),
 		Networks: newTable("network", codec, func(r Row[network.Network]) bool {
 			return r.Phase == Ready
@@ -98,7 +109,10 @@ func newTables(codec *op.Codec) Tables {
 		Sandboxes: newTable("sandbox", codec, func(Row[sandbox.Sandbox]) bool { return false }),
 		Endpoints: newTable("endpoint", codec, func(Row[endpoint.Endpoint]) bool { return false }),
 		Gateways:  newTable("gateways", codec, func(Row[Gateways]) bool { return false }),
+		Cursors:   newTable("cursor", codec, func(Row[Cursor]) bool { return false }),
 	}
+	t.By = newIndexes(t)
+	return t
 }
 
 func openFile(path string, volatile bool) (*bolt.DB, error) {

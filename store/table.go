@@ -34,6 +34,7 @@ type Table[T any] struct {
 	durable func(Row[T]) bool // whether a row must survive a reboot
 	rows    map[linkspan.ID]Row[T]
 	changes map[linkspan.ID]*Row[T] // of the running Update; nil: deleted
+	indexes []indexed[T]            // over rows and changes, as Get sees them
 }
 
 func newTable[T any](name string, codec *op.Codec, durable func(Row[T]) bool) *Table[T] {
@@ -70,10 +71,31 @@ func (t *Table[T]) All() iter.Seq2[linkspan.ID, Row[T]] {
 
 // Put adds or replaces a row. The caller must not change afterwards what the
 // row refers to.
-func (t *Table[T]) Put(id linkspan.ID, row Row[T]) { t.changes[id] = &row }
+func (t *Table[T]) Put(id linkspan.ID, row Row[T]) { t.change(id, &row) }
 
 // Delete removes a row, if it is there.
-func (t *Table[T]) Delete(id linkspan.ID) { t.changes[id] = nil }
+func (t *Table[T]) Delete(id linkspan.ID) { t.change(id, nil) }
+
+func (t *Table[T]) change(id linkspan.ID, row *Row[T]) {
+	if old, ok := t.Get(id); ok {
+		t.reindex(id, &old, row)
+	} else {
+		t.reindex(id, nil, row)
+	}
+	t.changes[id] = row
+}
+
+// reindex tells the indexes that one row took the place of another; nil: none.
+func (t *Table[T]) reindex(id linkspan.ID, old, fresh *Row[T]) {
+	for _, index := range t.indexes {
+		if old != nil {
+			index.remove(id, *old)
+		}
+		if fresh != nil {
+			index.add(id, *fresh)
+		}
+	}
+}
 
 // SetPhase changes the phase of a row, if it is there.
 func (t *Table[T]) SetPhase(id linkspan.ID, phase Phase) {
@@ -152,16 +174,27 @@ func (t *Table[T]) encode(row Row[T]) (storedRow, error) {
 
 // settle ends an Update: its changes become rows, or are forgotten.
 func (t *Table[T]) settle(keep bool) {
-	if keep {
-		for id, row := range t.changes {
-			if row == nil {
-				delete(t.rows, id)
+	for id, row := range t.changes {
+		switch {
+		case !keep:
+			if old, existed := t.rows[id]; existed {
+				t.reindex(id, row, &old)
 			} else {
-				t.rows[id] = *row
+				t.reindex(id, row, nil)
 			}
+		case row == nil:
+			delete(t.rows, id)
+		default:
+			t.rows[id] = *row
 		}
 	}
 	clear(t.changes)
+}
+
+// keep makes what was loaded a row.
+func (t *Table[T]) keep(id linkspan.ID, row Row[T]) {
+	t.rows[id] = row
+	t.reindex(id, nil, &row)
 }
 
 // load takes a row from a file. What comes from the durable one has no plan:
@@ -175,7 +208,7 @@ func (t *Table[T]) load(key linkspan.ID, data []byte, fromDurable bool) error {
 		if err := json.Unmarshal(data, &row.Value); err != nil {
 			return fmt.Errorf("reading %s %s: %w", t.name, key.Short(), err)
 		}
-		t.rows[key] = row
+		t.keep(key, row)
 		return nil
 	}
 	var stored storedRow
@@ -193,6 +226,6 @@ func (t *Table[T]) load(key linkspan.ID, data []byte, fromDurable bool) error {
 		}
 		row.Plan = plan
 	}
-	t.rows[key] = row
+	t.keep(key, row)
 	return nil
 }
