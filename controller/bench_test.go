@@ -15,12 +15,12 @@ import (
 // BenchmarkNetwork makes and removes a network in the engine, beside the floor:
 // a bridge that is made and brought up by raw netlink, without the delete.
 func BenchmarkNetwork(b *testing.B) {
-	for _, existing := range []int{0, 100} {
+	for _, existing := range []int{0, 300} {
 		b.Run(fmt.Sprintf("existing=%d", existing), func(b *testing.B) {
 			m := nstest.New(b)
 			d := start(b, m, newRoots(b))
 			for i := range existing {
-				d.network(b, fmt.Sprint("old", i), subnet(fmt.Sprintf("10.%d.0.0/24", i)))
+				d.network(b, fmt.Sprint("old", i), subnet(fmt.Sprintf("10.%d.%d.0/24", i/256, i%256)))
 			}
 			var create, remove time.Duration
 			for b.Loop() {
@@ -57,7 +57,7 @@ func BenchmarkNetwork(b *testing.B) {
 // BenchmarkEndpoint connects a live sandbox to a second network and takes it
 // off again, with other endpoints on that network.
 func BenchmarkEndpoint(b *testing.B) {
-	for _, existing := range []int{0, 100} {
+	for _, existing := range []int{0, 400} {
 		b.Run(fmt.Sprintf("existing=%d", existing), func(b *testing.B) {
 			m := nstest.New(b)
 			d := start(b, m, newRoots(b))
