@@ -17,6 +17,7 @@ package controller
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -57,6 +58,9 @@ type Defaults struct {
 	Bases4, Bases6 []ipam.Base
 	Options        map[string]string // of the default network
 	BridgeAddress  string            // of the default network, as a CIDR; empty: from Bases4
+	IPv6           bool              // the default network has IPv6 too
+	BridgeAddress6 string            // of the default network, as a CIDR; empty: from Bases6
+	FixedCIDR6     netip.Prefix      // what it leases IPv6 addresses from; zero: all of its subnet
 	DNS            []string
 	DNSSearch      []string
 	DNSOptions     []string

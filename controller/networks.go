@@ -64,6 +64,9 @@ func (c *Controller) createNetwork(ctx context.Context, spec NetworkSpec) (netwo
 		return n, err
 	}
 	if err = driver.Check(ctx, c.o.Host, n); err == nil {
+		err = c.prepareHost(ctx, n, driver)
+	}
+	if err == nil {
 		err = c.executor.Do(ctx, plan)
 	}
 	if err != nil {

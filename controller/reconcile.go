@@ -199,6 +199,9 @@ func (c *Controller) replanNetwork(ctx context.Context, n network.Network) error
 	if err := put(plan); err != nil {
 		return err
 	}
+	if err := c.prepareHost(ctx, n, driver); err != nil {
+		return err
+	}
 	return c.ensure(ctx, plan, func(error) {})
 }
 

@@ -33,10 +33,18 @@ var verbs = map[string]struct {
 			return err
 		},
 	},
+	"create dual-stack network": {
+		// The first such network makes the host forward, which stays.
+		prepare: func(t *testing.T, d *daemon) { d.network(t, "earlier", dualStack) },
+		act: func(ctx context.Context, d *daemon) error {
+			_, err := d.CreateNetwork(ctx, controller.NetworkSpec{Name: "lab", IPv4: true, IPv6: true})
+			return err
+		},
+	},
 	"attach": {
 		prepare: func(t *testing.T, d *daemon) {
-			d.network(t, "lab")
-			d.network(t, "side")
+			d.network(t, "lab", dualStack)
+			d.network(t, "side", onlyIPv6)
 			web := spec("web", "lab", also("side"))
 			web.ID = testID
 			must(t, d.Reserve(web))

@@ -103,8 +103,6 @@ func supported(config DaemonConfig) error {
 		return linkspan.Errorf(linkspan.ErrNotImplemented, "--cluster-store: networks that span hosts are not built yet")
 	case config.MetricsAddr != "":
 		return linkspan.Errorf(linkspan.ErrNotImplemented, "--metrics-addr: metrics are not built yet")
-	case config.IPv6:
-		return linkspan.Errorf(linkspan.ErrNotImplemented, "--ipv6: IPv6 on the default bridge is not built yet")
 	}
 	return nil
 }
@@ -250,6 +248,10 @@ func defaults(config DaemonConfig) controller.Defaults {
 	if config.BIP.IsValid() {
 		d.BridgeAddress = config.BIP.String()
 	}
+	if config.BIP6.IsValid() {
+		d.BridgeAddress6 = config.BIP6.String()
+	}
+	d.IPv6, d.FixedCIDR6 = config.IPv6, config.FixedCIDR6
 	for _, server := range config.DNS {
 		d.DNS = append(d.DNS, server.String())
 	}

@@ -49,6 +49,8 @@ type DaemonConfig struct {
 	IP                  netip.Addr // host address of published ports
 	ICC                 bool       // containers of the default bridge may talk to each other
 	IPv6                bool       // the default bridge has IPv6 too
+	BIP6                netip.Prefix
+	FixedCIDR6          netip.Prefix // what the default bridge leases IPv6 addresses from
 
 	MetricsAddr      string // host:port; "" for none
 	ClusterStore     string // etcd://host:port,…; "" for a daemon on its own
@@ -62,6 +64,7 @@ type daemonFlags struct {
 	hosts, pluginDirs, pools, dns               []string
 	dataRoot, execRoot, pidFile, configFile     string
 	firewallBackend, bip, bridge, ip            string
+	bip6, fixedCIDR6                            string
 	metricsAddr, clusterStore, clusterAdvertise string
 	mtu                                         int
 	debug, icc, ipv6, liveRestore               bool
@@ -78,6 +81,8 @@ func (f *daemonFlags) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&f.firewallBackend, "firewall-backend", "auto", "firewall backend to use (`auto|nftables|iptables`)")
 	flags.StringArrayVar(&f.pools, "default-address-pool", nil, "default address pool for networks (`base=PREFIX,size=BITS`)")
 	flags.StringVar(&f.bip, "bip", "", "IPv4 `address` of the default bridge, with its prefix length")
+	flags.StringVar(&f.bip6, "bip6", "", "IPv6 `address` of the default bridge, with its prefix length")
+	flags.StringVar(&f.fixedCIDR6, "fixed-cidr-v6", "", "IPv6 `subnet` for the addresses of containers on the default bridge")
 	flags.StringVarP(&f.bridge, "bridge", "b", defaultBridge, "name of the default bridge, or none")
 	flags.StringArrayVar(&f.dns, "dns", nil, "DNS server to use")
 	flags.IntVar(&f.mtu, "mtu", 0, "containers' network MTU (`bytes`)")
@@ -154,8 +159,10 @@ func (f *daemonFlags) checked() (DaemonConfig, error) {
 		return config, fmt.Errorf("invalid --cluster-store %q: want etcd://host:port", f.clusterStore)
 	case f.bridge == "" || len(f.bridge) > 15 || strings.ContainsAny(f.bridge, "/ \t"):
 		return config, fmt.Errorf("invalid --bridge %q: a link's name has 1 to 15 bytes, no slash and no space", f.bridge)
-	case f.bip != "" && f.bridge == "none":
-		return config, errors.New("conflicting options: --bip needs the default bridge that --bridge none leaves out")
+	case f.bip+f.bip6+f.fixedCIDR6 != "" && f.bridge == "none":
+		return config, errors.New("conflicting options: --bip, --bip6 and --fixed-cidr-v6 need the default bridge that --bridge none leaves out")
+	case f.bip6+f.fixedCIDR6 != "" && !f.ipv6:
+		return config, errors.New("conflicting options: --bip6 and --fixed-cidr-v6 need --ipv6")
 	}
 	return config, nil
 }
@@ -200,6 +207,9 @@ func (f *daemonFlags) checkAddresses(config *DaemonConfig) error {
 			return fmt.Errorf("invalid --bip %q: want the bridge's own IPv4 address and its prefix length, such as 172.17.0.1/16", f.bip)
 		}
 	}
+	if err = f.checkIPv6(config); err != nil {
+		return err
+	}
 	if config.IP, err = netip.ParseAddr(f.ip); err != nil {
 		return fmt.Errorf("invalid --ip %q: want an IP address", f.ip)
 	}
@@ -211,6 +221,29 @@ func (f *daemonFlags) checkAddresses(config *DaemonConfig) error {
 		config.DefaultAddressPools = append(config.DefaultAddressPools, pool)
 	}
 	return nil
+}
+
+func (f *daemonFlags) checkIPv6(config *DaemonConfig) (err error) {
+	if f.bip6 != "" {
+		config.BIP6, err = netip.ParsePrefix(f.bip6)
+		if err != nil || !plainIPv6(config.BIP6) || config.BIP6.Addr() == config.BIP6.Masked().Addr() {
+			return fmt.Errorf("invalid --bip6 %q: want the bridge's own IPv6 address and its prefix length, such as fd00:77::1/64", f.bip6)
+		}
+	}
+	if f.fixedCIDR6 != "" {
+		config.FixedCIDR6, err = netip.ParsePrefix(f.fixedCIDR6)
+		if err != nil || !plainIPv6(config.FixedCIDR6) || config.FixedCIDR6 != config.FixedCIDR6.Masked() {
+			return fmt.Errorf("invalid --fixed-cidr-v6 %q: want an IPv6 subnet, such as fd00:77::/64", f.fixedCIDR6)
+		}
+	}
+	if config.BIP6.IsValid() && config.FixedCIDR6.IsValid() && !config.BIP6.Masked().Contains(config.FixedCIDR6.Addr()) {
+		return fmt.Errorf("conflicting options: --fixed-cidr-v6 %s is not part of the subnet of --bip6 %s", config.FixedCIDR6, config.BIP6)
+	}
+	return nil
+}
+
+func plainIPv6(p netip.Prefix) bool {
+	return p.Addr().Is6() && !p.Addr().Is4In6() && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast()
 }
 
 // parsePool reads base=10.10.0.0/16,size=24.

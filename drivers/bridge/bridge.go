@@ -130,10 +130,16 @@ func sysctls(n network.Network, o options) op.Plan {
 			Op:  op.SetSysctl{Key: key + "disable_ipv6", Value: "1"},
 		}}
 	}
-	return op.Plan{{
-		Why: "No container may tell the host where its routers are.",
-		Op:  op.SetSysctl{Key: key + "accept_ra", Value: "0"},
-	}}
+	return op.Plan{
+		{
+			Why: "This network has IPv6, whatever the machine's default for new links is.",
+			Op:  op.SetSysctl{Key: key + "disable_ipv6", Value: "0"},
+		},
+		{
+			Why: "No container may tell the host where its routers are.",
+			Op:  op.SetSysctl{Key: key + "accept_ra", Value: "0"},
+		},
+	}
 }
 
 // Endpoint plans the cable: a veth pair from the bridge into the sandbox.
@@ -159,24 +165,8 @@ func (Driver) Endpoint(n network.Network, e endpoint.Endpoint, s sandbox.Sandbox
 			Op:  op.SetIsolated{Link: host},
 		})
 	}
-	if !e.IPv6.IsValid() {
-		plan = append(plan, op.Step{
-			Why: "Without an IPv6 lease there is no IPv6 on the interface, not even link-local.",
-			Op:  op.SetSysctl{NS: ns, Key: "net/ipv6/conf/" + e.Interface + "/disable_ipv6", Value: "1"},
-		})
-	}
-	for _, lease := range []netip.Prefix{e.IPv4, e.IPv6} {
-		if lease.IsValid() {
-			plan = append(plan, op.Step{
-				Why: "The address that IPAM leased to this endpoint.",
-				Op:  op.AddAddress{NS: ns, Link: e.Interface, Address: lease},
-			})
-		}
-	}
-	return append(plan,
-		op.Step{Why: "The container's end is ready.", Op: op.SetUp{NS: ns, Link: e.Interface}},
-		op.Step{Why: "The host's end comes up last: from here on the container is on the network.", Op: op.SetUp{Link: host}},
-	), nil
+	plan = append(plan, e.Configure(ns)...)
+	return append(plan, op.Step{Why: "The host's end comes up last: from here on the container is on the network.", Op: op.SetUp{Link: host}}), nil
 }
 
 // Rules says what the firewall is to do for the network.
