@@ -18,9 +18,9 @@
 // # What is enforced
 //
 //   - Nothing is forwarded into a network from anywhere but itself, unless it
-//     belongs to a conversation that was begun inside: neither from another
-//     network, nor from the LAN by a static route (Docker Engine, gateway mode
-//     "nat").
+//     belongs to a conversation that was begun inside or was sent to a published
+//     port: neither from another network, nor from the LAN by a static route
+//     (Docker Engine, gateway mode "nat"; see Mode for the others).
 //   - Nothing at all is forwarded out of or into an internal network. Its
 //     containers and the machine's own address on the bridge still reach each
 //     other, as with Docker: that traffic is not forwarded.
@@ -32,10 +32,21 @@
 // Accepting is only ever our own opinion: another table, or a FORWARD policy of
 // drop, may still refuse, and is left alone.
 //
-// The table has no chain before connection tracking. Docker needs one, because
-// its accept rule for a published port matches the container's address, so a
-// packet sent straight to that address would pass too. Here nothing is accepted
-// by address: what was not begun inside and not translated by us is dropped in
-// the forward chain, where a dropped packet leaves no conntrack entry behind
-// either.
+// # Published ports
+//
+// A published port is a translation of the destination: what arrives at port
+// 8080 of the machine goes on to port 80 of a container. By hand:
+//
+//	nft add rule ip t prerouting fib daddr type local tcp dport 8080 dnat to 10.77.0.2:80
+//	nft add rule ip t output     fib daddr type local tcp dport 8080 dnat to 10.77.0.2:80
+//
+// Docker needs a chain before connection tracking, because its accept rule for
+// a published port matches the container's address, so a packet sent straight to
+// that address would pass too. Here nothing is accepted by address (but in mode
+// Routed): what was not begun inside and not translated is dropped in the forward
+// chain, where a dropped packet leaves no conntrack entry behind either.
+//
+// Whoever asks for a published port is seen as who he is, except where the
+// answer would not find back: the machine itself asking from 127.0.0.1, and a
+// container asking for a port of its own network, bear the gateway's address.
 package firewall

@@ -6,11 +6,28 @@ import (
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/sandbox"
 )
 
 // ResolverAddress is where programs in a sandbox find the embedded resolver
 // (Docker Engine, embedded DNS).
 const ResolverAddress = "127.0.0.11"
+
+// Mode says how containers of a network and the world outside meet, in one
+// address family (Docker's gateway_mode_ipv4 and gateway_mode_ipv6).
+type Mode string
+
+// The modes.
+const (
+	// NAT translates published ports; nothing else is forwarded in. It is the
+	// zero Mode.
+	NAT Mode = ""
+	// Unprotected translates published ports, and forwards in whatever is sent
+	// straight to a container's address.
+	Unprotected Mode = "nat-unprotected"
+	// Routed translates nothing; published ports, and ICMP, are forwarded in.
+	Routed Mode = "routed"
+)
 
 // Network is what the firewall must know of a network.
 type Network struct {
@@ -19,8 +36,10 @@ type Network struct {
 	Internal bool           // nothing is forwarded in or out
 	ICC      bool           // containers may talk to each other
 
+	Mode4, Mode6 Mode // without effect if Internal
+
 	// Masquerade gives packets that leave the network an address of the link
-	// that they leave by. Without effect if Internal.
+	// that they leave by. Without effect if Internal, and in Mode Routed.
 	Masquerade bool
 
 	// SNAT4 and SNAT6, if not zero, are the source addresses to give instead
@@ -39,6 +58,11 @@ func (n Network) Validate() error {
 			return linkspan.Errorf(linkspan.ErrInvalid, "planning firewall rules for %s: %s is no subnet", n.Bridge, subnet)
 		}
 	}
+	for _, mode := range []Mode{n.Mode4, n.Mode6} {
+		if mode != NAT && mode != Unprotected && mode != Routed {
+			return linkspan.Errorf(linkspan.ErrInvalid, "planning firewall rules for %s: %q is no gateway mode (nat, nat-unprotected or routed)", n.Bridge, mode)
+		}
+	}
 	if n.SNAT4.IsValid() && !n.SNAT4.Is4() {
 		return linkspan.Errorf(linkspan.ErrInvalid, "planning firewall rules for %s: source address %s is not an IPv4 address", n.Bridge, n.SNAT4)
 	}
@@ -46,6 +70,20 @@ func (n Network) Validate() error {
 		return linkspan.Errorf(linkspan.ErrInvalid, "planning firewall rules for %s: source address %s is not a plain IPv6 address", n.Bridge, n.SNAT6)
 	}
 	return nil
+}
+
+// Masqueraded tells whether packets from a subnet get another source address
+// on their way out of the network.
+func (n Network) Masqueraded(subnet netip.Prefix) bool {
+	return n.Masquerade && !n.Internal && n.Mode(subnet.Addr().Is6()) != Routed
+}
+
+// Mode returns the mode of an address family.
+func (n Network) Mode(ipv6 bool) Mode {
+	if ipv6 {
+		return n.Mode6
+	}
+	return n.Mode4
 }
 
 // Backend plans rules for one kind of firewall. It is pure: plans are carried
@@ -58,6 +96,16 @@ type Backend interface {
 	// Network plans the rules of one network, which must be valid (see
 	// Network.Validate). Base must have been done.
 	Network(Network) op.Plan
+
+	// Ports plans that published ports of an endpoint lead to it, by the network
+	// on the given bridge: in one transaction, whose cost depends neither on the
+	// length of a range nor on what is published already. Its undoing takes
+	// them back. Nothing is planned for ports that the endpoint's shim relays
+	// (see sandbox.Port). Network must have been done, with the mode of the
+	// ports' family: sandbox.Port.Routed belongs to Routed.
+	//
+	// What Sources do not allow is dropped, unless the machine itself sent it.
+	Ports(bridge string, ports []sandbox.Port) op.Plan
 
 	// Resolver plans, in the sandbox's namespace ns, that what programs send to
 	// port 53 of ResolverAddress reaches the sockets that listen on the given

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/google/nftables"
+	mdlayher "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -120,7 +121,7 @@ func (h *Host) Transact(ns string, fn func(*nftables.Conn) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.rules == nil {
-		if d.rules, err = nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(int(d.ns))); err != nil {
+		if d.rules, err = nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(int(d.ns)), nftables.WithSockOptions(roomy)); err != nil {
 			d.rules = nil
 			return fmt.Errorf("opening an nftables socket in %s: %w", nameOf(ns), err)
 		}
@@ -135,6 +136,10 @@ func (h *Host) Transact(ns string, fn func(*nftables.Conn) error) error {
 	}
 	return err
 }
+
+// roomy makes a socket take a transaction of thousands of elements, which the
+// kernel wants in one message.
+func roomy(conn *mdlayher.Conn) error { return conn.SetWriteBuffer(8 << 20) }
 
 // FD returns a descriptor of a namespace, for messages that name one (such as
 // IFLA_NET_NS_FD). It belongs to the Host: use it before Unpin, never close it.

@@ -3,6 +3,7 @@ package nftables
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/linkspan/linkspan/firewall"
@@ -36,21 +37,22 @@ func (Backend) Base() op.Plan {
 // transaction.
 func (Backend) Network(n firewall.Network) op.Plan {
 	name := n.Bridge
-	var elements []Element
+	elements := []Element{{Set: "within", Key: []string{name, name}, Value: "accept"}}
+	if !n.ICC {
+		elements[0].Value = "drop"
+	}
 	add := func(set, value string, key ...string) {
 		elements = append(elements, Element{Set: set, Key: key, Value: value})
 	}
-	if n.ICC {
-		add("within", "accept", name, name)
-	} else {
-		add("within", "drop", name, name)
-	}
+	add("networks", "", name)
 	if n.Internal {
 		add("internal", "", name)
 		return op.Plan{{Why: why(n), Op: AddElements{elements}}}
 	}
-	add("into", "drop", name)
-	if !n.Masquerade {
+	add("loops", "", name, name)
+	add("into", into(n.Mode4), "ipv4", name)
+	add("into", into(n.Mode6), "ipv6", name)
+	if !n.Masquerade || n.Mode4 == firewall.Routed && n.Mode6 == firewall.Routed {
 		return op.Plan{{Why: why(n), Op: AddElements{elements}}}
 	}
 	if n.SNAT4.IsValid() {
@@ -61,9 +63,22 @@ func (Backend) Network(n firewall.Network) op.Plan {
 	}
 	add("masq", "", name)
 	for _, subnet := range n.Subnets {
-		add(bySubnet(subnet), "", subnet.Masked().String())
+		if n.Masqueraded(subnet) {
+			add("subnets"+family(subnet.Addr()), "", subnet.Masked().String())
+		}
 	}
 	return op.Plan{{Why: why(n), Op: AddElements{elements}}}
+}
+
+// into returns the verdict on what nobody inside has asked for.
+func into(mode firewall.Mode) string {
+	switch mode {
+	case firewall.Unprotected:
+		return "accept"
+	case firewall.Routed:
+		return "goto routed"
+	}
+	return "drop"
 }
 
 // Resolver plans the rewriting of the resolver's ports.
@@ -74,11 +89,12 @@ func (Backend) Resolver(ns string, udp, tcp uint16) op.Plan {
 	}}
 }
 
-func bySubnet(p netip.Prefix) string {
-	if p.Addr().Is4() {
-		return "subnets4"
+// family returns what the names of sets of an address family end in.
+func family(addr netip.Addr) string {
+	if addr.Is4() {
+		return "4"
 	}
-	return "subnets6"
+	return "6"
 }
 
 func why(n firewall.Network) string {
@@ -86,14 +102,27 @@ func why(n firewall.Network) string {
 	switch {
 	case n.Internal:
 		fmt.Fprintf(&text, "Internal: nothing is forwarded into or out of %s", n.Bridge)
-	case n.Masquerade:
-		fmt.Fprintf(&text, "Only answers are forwarded into %s; what leaves it bears the machine's address", n.Bridge)
+	case n.Mode4 == n.Mode6:
+		text.WriteString(admitted(n.Mode4) + " forwarded into " + n.Bridge)
 	default:
-		fmt.Fprintf(&text, "Only answers are forwarded into %s", n.Bridge)
+		fmt.Fprintf(&text, "%s forwarded into %s over IPv4; over IPv6 %s", admitted(n.Mode4), n.Bridge, strings.ToLower(admitted(n.Mode6)))
+	}
+	if slices.ContainsFunc(n.Subnets, n.Masqueraded) {
+		text.WriteString("; what leaves it bears the machine's address")
 	}
 	if !n.ICC {
 		text.WriteString(", and none of its containers reaches another")
 	}
 	text.WriteByte('.')
 	return text.String()
+}
+
+func admitted(mode firewall.Mode) string {
+	switch mode {
+	case firewall.Unprotected:
+		return "Everything is"
+	case firewall.Routed:
+		return "Answers, ICMP and published ports are"
+	}
+	return "Only answers and published ports are"
 }

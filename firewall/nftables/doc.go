@@ -13,20 +13,34 @@
 // elements, found by hashing or in a balanced tree, so that neither a packet
 // nor a change pays for the networks that exist already:
 //
+//	              ┌ to one of the machine's addresses?
+//	prerouting ───┤ guarded, allowed   whoever a list of sources leaves out ─▶ drop
+//	output ───────┘ published, bound, ranges   port ─▶ container
+//
+//	              │ loops     translated, and back where it came from ─▶ accept
 //	              │ within    iif . oif ─▶ accept, or drop if ICC is off
 //	forward ──────┤ internal  iif or oif in the set ─▶ drop
 //	              │           established, related ─▶ accept
-//	              │ into      oif ─▶ drop
+//	              │ networks  translated, and oif in the set ─▶ accept
+//	              │ into      family . oif ─▶ drop, accept, or what is published of a routed network
 //
-//	              │ within    iif . oif ─▶ accept: no translation inside
-//	postrouting ──┤ snat4/6   iif ─▶ source address    ┐ if the source address
+//	              │ loops     translated, and back where it came from ─▶ masquerade
+//	              │ networks  from 127.0.0.1 ─▶ masq.; else translated ─▶ accept
+//	postrouting ──┤ within    iif . oif ─▶ accept: no translation inside
+//	              │ snat4/6   iif ─▶ source address    ┐ if the source address
 //	              │ masq      iif in the set ─▶ masq.  ┘ is in subnets4/6
 //
+// The names of sets that hold addresses end in 4 or 6. A published port is an
+// element of a hash map, so the ten thousandth costs what the first does. A
+// range that keeps its numbers is one element of a map of intervals (pipapo,
+// which the kernel copies at each change: some microseconds for hundreds of
+// ranges). The nat chains see the first packet of a conversation only.
+//
 // The source address is matched against the subnets of all networks, not that
-// of the interface: a pair of address range and name would need a pipapo set,
-// which the kernel copies whole at each change. A container that forges a
-// neighbour network's source address is thus translated as well, which does no
-// harm. Packets that the machine itself sends are never translated.
+// of the interface: a pair of address range and name would need a map of
+// intervals too. A container that forges a neighbour network's source address is
+// thus translated as well, which does no harm. Of what the machine itself sends,
+// only packets from 127.0.0.1 to a published port are translated.
 //
 // A packet bridged within a network passes these hooks only if br_netfilter is
 // loaded and on, and then with the bridge as both interfaces in forward, and

@@ -58,7 +58,7 @@ func (o AddElements) Do(_ context.Context, h *kernel.Host) error {
 			return linkspan.Errorf(linkspan.ErrUnavailable, "table %s is missing: somebody flushed it (see: %s tables)", table.name(), table.list())
 		}
 		var errs []error
-		for _, e := range encoded {
+		for _, e := range bundled(encoded) {
 			if probe, ok := e.probe(); ok {
 				errs = append(errs, conn.SetAddElements(e.set, probe), conn.SetDeleteElements(e.set, probe))
 			}
@@ -102,7 +102,7 @@ func (o AddElements) remove(h *kernel.Host, table ruleset, choose func(*nftables
 			return err
 		}
 		chosen, err := choose(conn)
-		for _, e := range slices.Backward(chosen) {
+		for _, e := range slices.Backward(bundled(chosen)) {
 			err = errors.Join(err, conn.SetDeleteElements(e.set, e.items))
 		}
 		return err
@@ -158,11 +158,10 @@ func (o AddElements) words() string {
 func (e Element) String() string { return fmt.Sprintf("%s { %s }", e.Set, e.words()) }
 
 func (e Element) words() string {
-	words := make([]string, len(e.Key))
-	for i, word := range e.Key {
-		words[i] = word
-		if _, err := netip.ParsePrefix(word); err != nil {
-			words[i] = `"` + word + `"`
+	words := slices.Clone(e.Key)
+	for i, part := range e.parts() {
+		if part == nftables.TypeIFName.Name && i < len(words) {
+			words[i] = `"` + words[i] + `"`
 		}
 	}
 	text := strings.Join(words, " . ")
@@ -170,6 +169,16 @@ func (e Element) words() string {
 		text += " : " + e.Value
 	}
 	return text
+}
+
+// parts names the types of the key's parts.
+func (e Element) parts() []string {
+	for _, s := range baseSets() {
+		if s.Name == e.Set {
+			return strings.Split(s.KeyType.Name, " . ")
+		}
+	}
+	return nil
 }
 
 // element is an Element with its netlink form: a range of addresses has two
@@ -200,43 +209,72 @@ func (o AddElements) encode(table ruleset) ([]element, error) {
 }
 
 func (e Element) encode(s set) ([]nftables.SetElement, error) {
-	if s.Interval {
-		if len(e.Key) != 1 || e.Value != "" {
-			return nil, errors.New("want one prefix and no value")
+	types := strings.Split(s.KeyType.Name, " . ")
+	if len(e.Key) != len(types) {
+		return nil, fmt.Errorf("its key has %d parts, want %d", len(e.Key), len(types))
+	}
+	if s.Interval && !s.Concatenation {
+		if e.Value != "" {
+			return nil, errors.New("an element of a set has no value")
 		}
 		return encodePrefix(e.Key[0], int(s.KeyType.Bytes))
 	}
-	var item nftables.SetElement
-	for _, word := range e.Key {
-		if word == "" || len(word) >= unix.IFNAMSIZ {
-			return nil, fmt.Errorf("%q is no link name", word)
+	item := nftables.SetElement{}
+	for i, word := range e.Key {
+		first, last, err := encodeWord(types[i], word)
+		if err != nil {
+			return nil, err
 		}
-		item.Key = append(item.Key, word...)
-		item.Key = append(item.Key, make([]byte, unix.IFNAMSIZ-len(word))...)
+		item.Key, item.KeyEnd = append(item.Key, padded(first)...), append(item.KeyEnd, padded(last)...)
 	}
-	if len(item.Key) != int(s.KeyType.Bytes) {
-		return nil, fmt.Errorf("its key has %d parts", len(e.Key))
+	if !s.Interval {
+		if string(item.Key) != string(item.KeyEnd) {
+			return nil, errors.New("want one value, not a range")
+		}
+		item.KeyEnd = nil
 	}
 	switch {
 	case !s.IsMap && e.Value != "":
 		return nil, errors.New("an element of a set has no value")
 	case s.IsMap && s.DataType == nftables.TypeVerdict:
-		kinds := map[string]expr.VerdictKind{"accept": expr.VerdictAccept, "drop": expr.VerdictDrop}
-		kind, known := kinds[e.Value]
-		if !known {
-			return nil, fmt.Errorf("%q is no verdict", e.Value)
-		}
-		item.VerdictData = &expr.Verdict{Kind: kind}
-	case s.IsMap:
-		addr, err := netip.ParseAddr(e.Value)
+		verdict, err := encodeVerdict(e.Value)
 		if err != nil {
 			return nil, err
 		}
-		if item.Val = addr.AsSlice(); len(item.Val) != int(s.DataType.Bytes) {
-			return nil, fmt.Errorf("%s is of the wrong family", addr)
+		item.VerdictData = verdict
+	case s.IsMap:
+		words, types := strings.Split(e.Value, " . "), strings.Split(s.DataType.Name, " . ")
+		if len(words) != len(types) {
+			return nil, fmt.Errorf("its value has %d parts, want %d", len(words), len(types))
+		}
+		for i, word := range words {
+			value, last, err := encodeWord(types[i], word)
+			if err != nil {
+				return nil, err
+			}
+			if string(value) != string(last) {
+				return nil, fmt.Errorf("want one value, not %s", word)
+			}
+			if len(types) > 1 {
+				value = padded(value)
+			}
+			item.Val = append(item.Val, value...)
 		}
 	}
 	return []nftables.SetElement{item}, nil
+}
+
+func encodeVerdict(word string) (*expr.Verdict, error) {
+	if chain, ok := strings.CutPrefix(word, "goto "); ok {
+		return &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}, nil
+	}
+	switch word {
+	case "accept":
+		return &expr.Verdict{Kind: expr.VerdictAccept}, nil
+	case "drop":
+		return &expr.Verdict{Kind: expr.VerdictDrop}, nil
+	}
+	return nil, fmt.Errorf("%q is no verdict", word)
 }
 
 // encodePrefix returns the two items of a range. One that reaches the last
@@ -272,6 +310,22 @@ func (e element) probe() ([]nftables.SetElement, bool) {
 	return []nftables.SetElement{other}, true
 }
 
+// bundled joins neighbours of one set, as many as fit into one message: a
+// netlink attribute has at most 64 KiB.
+func bundled(elements []element) []element {
+	const most = 400 // items of some 100 bytes
+	var bundles []element
+	for _, e := range elements {
+		if n := len(bundles) - 1; n >= 0 && bundles[n].Set == e.Set && e.Set != exclusive && len(bundles[n].items)+len(e.items) <= most {
+			bundles[n].items = append(bundles[n].items, e.items...)
+			continue
+		}
+		e.items = slices.Clone(e.items)
+		bundles = append(bundles, e)
+	}
+	return bundles
+}
+
 // compare sorts elements into those that the kernel has and those it lacks.
 func compare(conn *nftables.Conn, table ruleset, elements []element) (present, missing []element, err error) {
 	names, err := table.setNames(conn)
@@ -301,14 +355,19 @@ func holdsAll(dump, items []nftables.SetElement) bool {
 }
 
 func holds(dump []nftables.SetElement, want nftables.SetElement) bool {
-	return slices.ContainsFunc(dump, func(got nftables.SetElement) bool {
-		if string(got.Key) != string(want.Key) || got.IntervalEnd != want.IntervalEnd {
-			return false
-		}
-		if want.VerdictData == nil {
-			return string(got.Val) == string(want.Val)
-		}
-		// The library gives a verdict as the raw attribute, which ends in its code.
-		return len(got.Val) >= 4 && binary.BigEndian.Uint32(got.Val[len(got.Val)-4:]) == uint32(want.VerdictData.Kind)
-	})
+	return slices.ContainsFunc(dump, func(got nftables.SetElement) bool { return same(got, want) })
+}
+
+// same compares an element as the kernel lists it with one that we would add.
+func same(got, want nftables.SetElement) bool {
+	if string(got.Key) != string(want.Key) || string(got.KeyEnd) != string(want.KeyEnd) || got.IntervalEnd != want.IntervalEnd {
+		return false
+	}
+	if want.VerdictData == nil {
+		return string(got.Val) == string(want.Val)
+	}
+	// The library gives a verdict as the raw attribute: after a header of four
+	// bytes its code, then the name of a chain as an attribute.
+	return len(got.Val) >= 8 && binary.BigEndian.Uint32(got.Val[4:8]) == uint32(want.VerdictData.Kind) &&
+		strings.Contains(string(got.Val[8:]), want.VerdictData.Chain)
 }

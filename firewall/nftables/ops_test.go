@@ -23,9 +23,11 @@ func networks() map[string]firewall.Network {
 	return map[string]firewall.Network{
 		"masquerade": {Bridge: "br-lab", Subnets: []netip.Prefix{v4, v6}, ICC: true, Masquerade: true},
 		"snat":       {Bridge: "br-lab", Subnets: []netip.Prefix{v4, v6}, ICC: true, Masquerade: true, SNAT4: netip.MustParseAddr("192.0.2.9"), SNAT6: netip.MustParseAddr("2001:db8::9")},
-		"routed":     {Bridge: "br-lab", Subnets: []netip.Prefix{v4}, ICC: true},
+		"unmasked":   {Bridge: "br-lab", Subnets: []netip.Prefix{v4}, ICC: true},
+		"routed":     {Bridge: "br-lab", Subnets: []netip.Prefix{v4}, ICC: true, Masquerade: true, Mode4: firewall.Routed, Mode6: firewall.Routed},
 		"internal":   {Bridge: "br-lab", Subnets: []netip.Prefix{v4}, ICC: true, Internal: true, Masquerade: true},
 		"icc-off":    {Bridge: "br-lab", Subnets: []netip.Prefix{v4}, Masquerade: true},
+		"mixed":      {Bridge: "br-lab", Subnets: []netip.Prefix{v4, v6}, ICC: true, Masquerade: true, Mode4: firewall.Unprotected, Mode6: firewall.Routed},
 	}
 }
 
@@ -34,6 +36,9 @@ func TestSaidIsDone(t *testing.T) {
 	plans := map[string]op.Plan{"base": backend.Base()}
 	for name, network := range networks() {
 		plans[name] = append(backend.Base(), backend.Network(network)...)
+	}
+	for name, ports := range published() {
+		plans[name] = append(backend.Base(), backend.Ports("br-lab", ports)...)
 	}
 	for name, plan := range plans {
 		t.Run(name, func(t *testing.T) { saidIsDone(t, plan) })
@@ -185,7 +190,7 @@ func TestFlushedTableIsReportedAndRestored(t *testing.T) {
 		"ruleset":  {"nft flush ruleset", "table inet linkspan is missing"},
 		"rules":    {"nft flush table inet linkspan", "rule 1 of chain forward"},
 		"chain":    {"nft flush chain inet linkspan postrouting", "rule 1 of chain postrouting"},
-		"one rule": {"nft delete rule inet linkspan forward handle $(nft -a list chain inet linkspan forward | sed -n 's/.*into.*handle //p')", `"oifname vmap @into"`},
+		"one rule": {"nft delete rule inet linkspan forward handle $(nft -a list chain inet linkspan forward | sed -n 's/.*@into.*handle //p')", "oifname vmap @into"},
 		"added":    {"nft add rule inet linkspan forward accept", "1 rules too many"},
 		"policy":   {"nft chain inet linkspan forward '{ policy drop; }'", "chain forward"},
 	} {

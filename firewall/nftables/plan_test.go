@@ -13,6 +13,7 @@ import (
 	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/firewall/nftables"
 	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/sandbox"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -24,7 +25,41 @@ func plans() map[string]op.Plan {
 	for name, network := range networks() {
 		all[name] = backend.Network(network)
 	}
+	for name, ports := range published() {
+		all[name] = backend.Ports("br-lab", ports)
+	}
 	return all
+}
+
+// published are the kinds of published port there are.
+func published() map[string][]sandbox.Port {
+	v4, v6 := netip.MustParseAddr("10.77.0.2"), netip.MustParseAddr("fd77::2")
+	all4, all6 := netip.IPv4Unspecified(), netip.IPv6Unspecified()
+	from := []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24"), netip.MustParsePrefix("2001:db8::/32")}
+	at := netip.AddrPortFrom
+	return map[string][]sandbox.Port{
+		"ports": {
+			{Protocol: sandbox.TCP, Host: all4, First: 8080, Count: 1, To: at(v4, 80)},
+			{Protocol: sandbox.TCP, Host: all6, First: 8080, Count: 1, To: at(v6, 80)},
+			{Protocol: sandbox.TCP, Host: all6, First: 8080, Count: 1, To: at(v4, 80)}, // relayed
+			{Protocol: sandbox.UDP, Host: netip.MustParseAddr("127.0.0.1"), First: 53, Count: 1, To: at(v4, 5353)},
+			{Protocol: sandbox.SCTP, Host: netip.MustParseAddr("2001:db8::1"), First: 9, Count: 1, To: at(v6, 9)},
+		},
+		"ports-ranges": {
+			{Protocol: sandbox.TCP, Host: all4, First: 50000, Count: 1001, To: at(v4, 50000)},
+			{Protocol: sandbox.UDP, Host: netip.MustParseAddr("2001:db8::1"), First: 50000, Count: 1001, To: at(v6, 50000)},
+			{Protocol: sandbox.TCP, Host: all4, First: 8000, Count: 3, To: at(v4, 80)},
+		},
+		"ports-sources": {
+			{Protocol: sandbox.TCP, Host: all4, First: 8080, Count: 1, To: at(v4, 80), Sources: from},
+			{Protocol: sandbox.TCP, Host: netip.MustParseAddr("2001:db8::1"), First: 60000, Count: 9, To: at(v6, 60000), Sources: from},
+		},
+		"ports-routed": {
+			{Protocol: sandbox.TCP, Count: 1, To: at(v4, 80), Routed: true},
+			{Protocol: sandbox.UDP, Count: 10, To: at(v6, 80), Routed: true},
+			{Protocol: sandbox.TCP, Count: 1, To: at(v4, 81), Routed: true, Sources: from},
+		},
+	}
 }
 
 func TestPlanText(t *testing.T) {

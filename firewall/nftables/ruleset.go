@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -34,7 +35,7 @@ type set struct {
 
 type chain struct {
 	nftables.Chain
-	decl  string
+	decl  string // of a base chain: its hook
 	rules []rule
 }
 
@@ -72,9 +73,12 @@ func (r ruleset) add(h *kernel.Host) error {
 				return err
 			}
 		}
-		for _, c := range r.chains {
+		for _, c := range r.chains { // all chains before the rules that go to one
 			c.Table = r.table
 			conn.AddChain(&c.Chain)
+		}
+		for _, c := range r.chains {
+			c.Table = r.table
 			for _, rule := range c.rules {
 				conn.AddRule(&nftables.Rule{
 					Table: r.table, Chain: &c.Chain, Exprs: rule.exprs,
@@ -190,7 +194,11 @@ func (r ruleset) checkChain(conn *nftables.Conn, chains []*nftables.Chain, want 
 	if got == nil {
 		return fmt.Errorf("chain %s is missing from table %s (see: %s)", want.Name, r.name(), r.show())
 	}
-	if got.Hooknum == nil || got.Policy == nil || got.Type != want.Type || *got.Hooknum != *want.Hooknum ||
+	if want.Hooknum == nil {
+		if got.Hooknum != nil {
+			return fmt.Errorf("chain %s of table %s is a base chain (see: %s)", want.Name, r.name(), show)
+		}
+	} else if got.Hooknum == nil || got.Policy == nil || got.Type != want.Type || *got.Hooknum != *want.Hooknum ||
 		*got.Priority != *want.Priority || *got.Policy != nftables.ChainPolicyAccept {
 		return fmt.Errorf("chain %s of table %s is not a %s (see: %s)", want.Name, r.name(), want.decl, show)
 	}
@@ -209,8 +217,11 @@ func (r ruleset) checkChain(conn *nftables.Conn, chains []*nftables.Chain, want 
 	return nil
 }
 
-// sameRule compares rules by their netlink form.
+// sameRule compares rules by their netlink form. Some versions of nft(8) change
+// the byte order of fields of one byte, to no effect.
 func sameRule(family byte, a, b []expr.Any) bool {
+	swaps := func(e expr.Any) bool { _, swap := e.(*expr.Byteorder); return swap }
+	a, b = slices.DeleteFunc(slices.Clone(a), swaps), slices.DeleteFunc(slices.Clone(b), swaps)
 	if len(a) != len(b) {
 		return false
 	}
@@ -245,7 +256,10 @@ func (r ruleset) String() string {
 		fmt.Fprintf(&text, "\t%s %s { %s; }\n", s.kind(), s.Name, s.decl)
 	}
 	for _, c := range r.chains {
-		fmt.Fprintf(&text, "\tchain %s {\n\t\t%s; policy accept;\n", c.Name, c.decl)
+		fmt.Fprintf(&text, "\tchain %s {\n", c.Name)
+		if c.decl != "" {
+			fmt.Fprintf(&text, "\t\t%s; policy accept;\n", c.decl)
+		}
 		for _, rule := range c.rules {
 			fmt.Fprintf(&text, "\t\t%s comment %q\n", rule.text, rule.why)
 		}

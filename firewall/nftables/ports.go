@@ -1,0 +1,108 @@
+package nftables
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/sandbox"
+)
+
+// Ports plans elements of the maps that translate, in one transaction. A single
+// port is one element of a hash map, whose cost does not depend on the others.
+// A range that keeps its numbers is one element of a map of intervals; one that
+// shifts them is an element a port, because nftables does not add numbers.
+func (Backend) Ports(_ string, ports []sandbox.Port) op.Plan {
+	var elements []Element
+	var words []string
+	for _, p := range ports {
+		if p.Relayed() {
+			continue
+		}
+		elements = append(elements, portElements(p)...)
+		words = append(words, p.String())
+	}
+	if elements == nil {
+		return nil
+	}
+	return op.Plan{{
+		Why: "Published: " + strings.Join(words, ", ") + ".",
+		Op:  AddElements{elements},
+	}}
+}
+
+func portElements(p sandbox.Port) []Element {
+	addr, fam := p.To.Addr().String(), family(p.To.Addr())
+	everybody := netip.PrefixFrom(unspecified(p.To.Addr()), 0).String()
+	if p.Routed {
+		return openElements(p, addr, fam, everybody)
+	}
+	host := p.Host.String()
+	if p.Host.IsUnspecified() {
+		host = everybody
+	}
+	var elements []Element
+	for _, from := range sources(p) {
+		elements = append(elements, Element{Set: "allowed" + fam, Key: []string{from, host, p.Protocol, span(p.First, p.Count)}})
+	}
+	if p.Sources != nil {
+		elements = append(elements, Element{Set: "guarded" + fam, Key: []string{host, p.Protocol, span(p.First, p.Count)}})
+	}
+	if p.Count > 1 && p.First == p.To.Port() {
+		return append(elements, Element{Set: "ranges" + fam, Key: []string{host, p.Protocol, span(p.First, p.Count)}, Value: addr})
+	}
+	for i := range int(p.Count) {
+		e := Element{
+			Set: "published" + fam, Key: []string{p.Protocol, strconv.Itoa(int(p.First) + i)},
+			Value: addr + " . " + strconv.Itoa(int(p.To.Port())+i),
+		}
+		if !p.Host.IsUnspecified() {
+			e.Set, e.Key = "bound"+fam, append([]string{host}, e.Key...)
+		}
+		elements = append(elements, e)
+	}
+	return elements
+}
+
+// openElements opens ports at the container's own address.
+func openElements(p sandbox.Port, addr, fam, everybody string) []Element {
+	if p.Count == 1 && p.Sources == nil {
+		return []Element{{Set: "open" + fam, Key: []string{addr, p.Protocol, strconv.Itoa(int(p.To.Port()))}}}
+	}
+	from := sources(p)
+	if p.Sources == nil {
+		from = []string{everybody}
+	}
+	var elements []Element
+	for _, source := range from {
+		elements = append(elements, Element{Set: "openfrom" + fam, Key: []string{source, addr, p.Protocol, span(p.To.Port(), p.Count)}})
+	}
+	return elements
+}
+
+// sources returns those of a port's sources that are of its family.
+func sources(p sandbox.Port) []string {
+	var words []string
+	for _, source := range p.Sources {
+		if source.Addr().Is4() == p.To.Addr().Is4() {
+			words = append(words, source.Masked().String())
+		}
+	}
+	return words
+}
+
+func unspecified(addr netip.Addr) netip.Addr {
+	if addr.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+func span(first, count uint16) string {
+	if count == 1 {
+		return strconv.Itoa(int(first))
+	}
+	return fmt.Sprintf("%d-%d", first, int(first)+int(count)-1)
+}
