@@ -3,14 +3,12 @@ package api
 import (
 	"net/http"
 
-	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/volume"
 
 	"github.com/linkspan/linkspan"
 )
 
-// noImages is what there is instead of images.
-const noImages = "images are not supported by this release: run a directory instead (linkspan run --rootfs DIR)"
+const noTransfer = "images come in by import only in this release (docker import)"
 
 // absence is a group of routes that are not served for one reason.
 type absence struct {
@@ -40,8 +38,7 @@ func absentRoutes() []Route {
 
 func absences() []absence {
 	return []absence{
-		{linkspan.ErrNotImplemented, noImages, []Route{
-			{Method: "POST", Path: "/images/create"},
+		{linkspan.ErrNotImplemented, noTransfer, []Route{
 			{Method: "POST", Path: "/images/load"},
 			{Method: "GET", Path: "/images/get"},
 			{Method: "GET", Path: "/images/search"},
@@ -87,24 +84,6 @@ func absences() []absence {
 			{Method: "POST", Path: "/swarm/init"}, {Method: "POST", Path: "/swarm/join"}, {Method: "POST", Path: "/swarm/leave"}, {Method: "POST", Path: "/swarm/update"},
 		}},
 	}
-}
-
-func (s *Server) listImages(w http.ResponseWriter, _ *http.Request) error {
-	writeJSON(w, http.StatusOK, []image.Summary{})
-	return nil
-}
-
-func (s *Server) pruneImages(w http.ResponseWriter, _ *http.Request) error {
-	writeJSON(w, http.StatusOK, image.PruneReport{})
-	return nil
-}
-
-func (s *Server) missingImage(_ http.ResponseWriter, r *http.Request) error {
-	return noSuchImage(variable(r, "name"))
-}
-
-func noSuchImage(ref string) error {
-	return linkspan.Errorf(linkspan.ErrNotFound, "No such image: %s", ref)
 }
 
 func (s *Server) listVolumes(w http.ResponseWriter, _ *http.Request) error {

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/moby/moby/api/types/container"
+	apiimage "github.com/moby/moby/api/types/image"
 	apinetwork "github.com/moby/moby/api/types/network"
 
 	"github.com/linkspan/linkspan"
@@ -13,6 +14,7 @@ import (
 	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/runtime"
+	"github.com/linkspan/linkspan/runtime/image"
 )
 
 // Networking is what the network routes need; *controller.Controller has it.
@@ -111,4 +113,26 @@ type execs interface {
 	ExecStart(ctx context.Context, id string, o container.ExecStartRequest) (runtime.Stream, error)
 	ExecInspect(id string) (runtime.Exec, error)
 	ExecWait(ctx context.Context, id string) (runtime.Exec, error)
+}
+
+// Images is what the image routes need; *image.Store has it.
+type Images interface {
+	imageReader
+	imageMaker
+	imageRemover
+}
+
+type imageReader interface {
+	List() []image.Image
+	Get(ref string) (image.Image, error)
+	Use(ref string) (i image.Image, release func(), err error)
+}
+
+type imageMaker interface {
+	Import(r io.Reader, o image.ImportOptions) (image.Image, error)
+	Tag(ref, name string) error
+}
+
+type imageRemover interface {
+	Remove(ref string, force bool) ([]apiimage.DeleteResponse, error)
 }

@@ -44,7 +44,7 @@ func TestCreateRefusals(t *testing.T) {
 	f := &fakeContainers{}
 	s := newTestServer(t, &fakeNetworking{}, f)
 	for request, want := range map[string]string{
-		`/containers/create {"Image":"bb","Cmd":["true"]}`:                                                                                               "404 No such image: bb",
+		`/containers/create {"Image":"bb","Cmd":["true"]}`:                                                                                               "404 No such image: bb:latest",
 		`/containers/create {"Image":"bb","HostConfig":{"RestartPolicy":{"Name":"nonsense"}}}`:                                                           "400 invalid restart policy: unknown policy 'nonsense'",
 		`/containers/create {"Image":"bb","HostConfig":{"Mounts":[{"Type":"bind","Source":"/nosuch","Target":"/m"}]}}`:                                   `400 invalid mount config for type "bind": bind source path does not exist: /nosuch`,
 		`/containers/create {"Cmd":["x"],"Hostname":"h","HostConfig":{` + rootfs + `,"NetworkMode":"container:web"}}`:                                    "400 conflicting options: hostname and the network mode",

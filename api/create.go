@@ -46,6 +46,11 @@ func (s *Server) createContainer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	release, err := s.useImage(&request)
+	if err != nil {
+		return err
+	}
+	defer release()
 	request.Name = r.URL.Query().Get("name")
 	c, more, err := s.containers.Create(r.Context(), request)
 	if err != nil {
@@ -92,11 +97,26 @@ func (s *Server) creation(body createBody, v version) (runtime.Request, []string
 	if len(request.HostConfig.PortBindings) > 0 || request.HostConfig.PublishAllPorts {
 		warnings = append(warnings, portsUnpublished)
 	}
-	// Last, since a client that hears of a missing image asks for it to be pulled.
-	if request.Rootfs == "" && body.Image != "" {
-		return request, nil, noSuchImage(body.Image)
-	}
 	return request, warnings, nil
+}
+
+// useImage puts in what the image has to give. It comes last, since a client
+// that hears of a missing image asks for it to be pulled. The image stays until
+// release is called.
+func (s *Server) useImage(q *runtime.Request) (release func(), err error) {
+	if q.Rootfs != "" || q.Config.Image == "" {
+		return func() {}, nil
+	}
+	image, release, err := s.images.Use(q.Config.Image)
+	if err != nil {
+		return nil, err
+	}
+	if err := image.Merge(q.Config); err != nil {
+		release()
+		return nil, err
+	}
+	q.Image, q.Lower = string(image.ID), image.Lower
+	return release, nil
 }
 
 // checkHostConfig refuses what is wrong in itself.

@@ -28,6 +28,7 @@ import (
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/runtime"
+	"github.com/linkspan/linkspan/runtime/image"
 	"github.com/linkspan/linkspan/store"
 )
 
@@ -83,8 +84,10 @@ func newEngine(t *testing.T) *engine {
 	})
 	must(t, err)
 	t.Cleanup(func() { must(t, containers.Close()) })
+	images, err := image.Open(image.Options{DataRoot: data, InUse: func() []image.User { return nil }, Events: events.Image, Logf: t.Logf})
+	must(t, err)
 	s := New(Options{
-		Networks: networks, Containers: containers, Events: events, Logf: t.Logf,
+		Networks: networks, Containers: containers, Images: images, Events: events, Logf: t.Logf,
 		About: About{ID: "test", Version: "0.1", DataRoot: data, ExecRoot: live, NetworkDrivers: []string{"bridge", "host", "null"}, FirewallDriver: "nftables"},
 	})
 	e := &engine{t: t, socket: filepath.Join(dir, "s"), home: dir, on: m}
@@ -209,9 +212,9 @@ func TestDockerNetworks(t *testing.T) {
 		{`images -q`, 0, ""},
 		{`volume ls -q`, 0, ""},
 		{`system df`, 0, `TYPE .*Containers +0 +0.*`},
-		{`pull bb`, 1, `.*images are not supported by this release.*`},
+		{`pull bb`, 1, `.*images come in by import only.*`},
 		{`node ls`, 1, `Error response from daemon: This node is not a swarm manager.*`},
-		{`run bb true`, 125, `Unable to find image 'bb:latest' locally\n.*images are not supported by this release.*`},
+		{`run bb true`, 125, `Unable to find image 'bb:latest' locally\n.*images come in by import only.*`},
 	})
 }
 

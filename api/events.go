@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/runtime"
+	"github.com/linkspan/linkspan/runtime/image"
 )
 
 // kept is how many events are remembered: for clients that ask for the past,
@@ -54,6 +56,18 @@ func (e *Events) Network(ev controller.Event) {
 // Container reports a change of a container.
 func (e *Events) Container(ev runtime.Event) {
 	e.publish(events.ContainerEventType, ev.Action, string(ev.ID), ev.Attributes, ev.Time)
+}
+
+// Image reports a change of an image.
+func (e *Events) Image(ev image.Event) {
+	attributes := maps.Clone(ev.Labels)
+	if attributes == nil {
+		attributes = map[string]string{}
+	}
+	if ev.Name != "" {
+		attributes["name"] = ev.Name
+	}
+	e.publish(events.ImageEventType, ev.Action, ev.ID, attributes, ev.Time)
 }
 
 // Daemon reports a change of the daemon itself, such as "reload".

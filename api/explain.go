@@ -224,12 +224,18 @@ func (s *Server) explainCreate(_ context.Context, r *http.Request) (string, erro
 	if err != nil {
 		return "", err
 	}
+	release, err := s.useImage(&request)
+	if err != nil {
+		return "", err
+	}
+	defer release()
 	name := r.URL.Query().Get("name")
 	if held, err := s.containers.Get(name); err == nil && held.Name == name {
 		return "", linkspan.Errorf(linkspan.ErrConflict, "Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", "/"+name, held.ID)
 	}
 	c := runtime.Container{
-		ID: linkspan.NewID(), Name: name, Created: s.now(), Config: request.Config, HostConfig: request.HostConfig, Networking: request.Networking, Rootfs: request.Rootfs,
+		ID: linkspan.NewID(), Name: name, Created: s.now(), Config: request.Config, HostConfig: request.HostConfig, Networking: request.Networking,
+		Rootfs: request.Rootfs, Image: request.Image, Lower: request.Lower,
 	}
 	if c.Name == "" {
 		c.Name = c.ID.Short()

@@ -22,6 +22,7 @@ import (
 	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/runtime"
+	"github.com/linkspan/linkspan/runtime/image"
 )
 
 // moment is when everything in these tests happens.
@@ -269,8 +270,10 @@ func webSettings() container.NetworkSettings {
 
 func newTestServer(t *testing.T, n *fakeNetworking, c *fakeContainers) *Server {
 	t.Helper()
+	images, err := image.Open(image.Options{DataRoot: t.TempDir(), InUse: func() []image.User { return nil }, Events: func(image.Event) {}, Logf: t.Logf})
+	must(t, err)
 	s := New(Options{
-		Networks: n, Containers: c, Events: NewEvents(), Logf: t.Logf,
+		Networks: n, Containers: c, Images: images, Events: NewEvents(), Logf: t.Logf,
 		About: About{ID: "test", Version: "0.1", DataRoot: "/data", ExecRoot: "/exec", NetworkDrivers: []string{"null", "bridge"}},
 	})
 	s.now = func() time.Time { return moment.Add(3 * time.Second) }

@@ -47,7 +47,7 @@ func (s *Server) inspect(c runtime.Container) container.InspectResponse {
 		config.Labels = map[string]string{}
 	}
 	inspect := container.InspectResponse{
-		ID: string(c.ID), Created: c.Created.Format(time.RFC3339Nano), Path: path, Args: args, State: wireState(c.State), Image: c.Config.Image,
+		ID: string(c.ID), Created: c.Created.Format(time.RFC3339Nano), Path: path, Args: args, State: wireState(c.State), Image: c.Image,
 		RestartCount: c.State.RestartCount,
 		LogPath:      filepath.Join(data, string(c.ID)+"-json.log"), Name: "/" + c.Name, Driver: "overlay2", Platform: "linux",
 		HostConfig: c.HostConfig, Config: &config, NetworkSettings: &settings, Mounts: mountPoints(c.HostConfig),

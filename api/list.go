@@ -160,7 +160,7 @@ func (l listing) network(networks map[string]*apinetwork.EndpointSettings) bool 
 func (s *Server) summary(c runtime.Container, now time.Time, v version) container.Summary {
 	settings := s.networks.Settings(c.ID)
 	summary := container.Summary{
-		ID: string(c.ID), Names: []string{"/" + c.Name}, Image: cmp.Or(c.Config.Image, c.Rootfs), ImageID: "", Command: commandLine(c.Config),
+		ID: string(c.ID), Names: []string{"/" + c.Name}, Image: cmp.Or(c.Config.Image, c.Rootfs), ImageID: c.Image, Command: commandLine(c.Config),
 		Created: c.Created.Unix(), Ports: portSummaries(c, settings.Ports), Labels: orEmpty(c.Config.Labels), State: c.State.Status,
 		Status: statusText(c.State, now), NetworkSettings: &container.NetworkSettingsSummary{Networks: settings.Networks}, Mounts: mountPoints(c.HostConfig),
 	}

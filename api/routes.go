@@ -85,17 +85,6 @@ func execRoutes() []Route {
 	}
 }
 
-func imageRoutes() []Route {
-	return []Route{
-		{"GET", "/images/json", (*Server).listImages},
-		{"POST", "/images/prune", (*Server).pruneImages},
-		{"GET", "/images/{name:.*}/json", (*Server).missingImage},
-		{"GET", "/images/{name:.*}/history", (*Server).missingImage},
-		{"POST", "/images/{name:.*}/tag", (*Server).missingImage},
-		{"DELETE", "/images/{name:.*}", (*Server).missingImage},
-	}
-}
-
 func volumeRoutes() []Route {
 	return []Route{
 		{"GET", "/volumes", (*Server).listVolumes},

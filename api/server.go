@@ -18,6 +18,7 @@ import (
 type Options struct {
 	Networks   Networking // *controller.Controller
 	Containers Containers // *runtime.Runtime
+	Images     Images     // *image.Store
 	Events     *Events    // the one that Networks and Containers report to
 	About      About
 	Logf       func(format string, args ...any)
@@ -27,6 +28,7 @@ type Options struct {
 type Server struct {
 	networks   Networking
 	containers Containers
+	images     Images
 	events     *Events
 	about      About
 	logf       func(format string, args ...any)
@@ -46,7 +48,7 @@ type Server struct {
 // New returns a Server. Give Serve the sockets it is to answer on.
 func New(o Options) *Server {
 	s := &Server{
-		networks: o.Networks, containers: o.Containers, events: o.Events, about: o.About.filled(), logf: o.Logf, now: time.Now, patience: 30 * time.Second,
+		networks: o.Networks, containers: o.Containers, images: o.Images, events: o.Events, about: o.About.filled(), logf: o.Logf, now: time.Now, patience: 30 * time.Second,
 		hijacked: hijacked{open: make(map[net.Conn]struct{})},
 	}
 	s.closing, s.close = context.WithCancel(context.Background())

@@ -34,7 +34,7 @@ func TestVersions(t *testing.T) {
 		"/networks/../_ping":     "404 page not found",
 		"/networks/a%2Fb":        "404 network a/b not found",
 		"/containers/a%2Fb/json": "404 No such container: a/b",
-		"/images/a/b/json":       "404 No such image: a/b",
+		"/images/a/b/json":       "404 No such image: a/b:latest",
 	} {
 		w := ask(s, "GET", path, "")
 		got := fmt.Sprint(w.Code)

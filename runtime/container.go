@@ -20,6 +20,7 @@ type Container struct {
 	HostConfig *container.HostConfig
 	Networking *network.NetworkingConfig // as given; for Networks, unread here
 	Rootfs     string                    // directory that the container sees copy-on-write; "" with Lower
+	Image      string                    // ID of the image, with Lower
 	Lower      []string                  // layers of an image, topmost first
 	State      State
 }

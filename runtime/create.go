@@ -25,7 +25,8 @@ type Request struct {
 	HostConfig *container.HostConfig // nil is all defaults
 	Networking *network.NetworkingConfig
 	Rootfs     string   // a directory, which the container sees copy-on-write
-	Lower      []string // or layers of an image, topmost first
+	Image      string   // or an image's ID
+	Lower      []string // and its layers, topmost first
 }
 
 // Create records a container. It is durable on return; nothing of it is in the
@@ -122,7 +123,7 @@ func (r *Runtime) newContainer(q Request) (Container, []string, error) {
 	}
 	c := Container{
 		ID: linkspan.NewID(), Created: time.Now().UTC(), Config: q.Config, HostConfig: host, Networking: q.Networking,
-		Rootfs: q.Rootfs, Lower: q.Lower, State: State{Status: container.StateCreated},
+		Rootfs: q.Rootfs, Image: q.Image, Lower: q.Lower, State: State{Status: container.StateCreated},
 	}
 	if c.Rootfs != "" {
 		c.Rootfs = filepath.Clean(c.Rootfs)

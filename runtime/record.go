@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/runtime/durable"
 )
 
 const (
@@ -33,46 +34,14 @@ func (r *Runtime) logFile(id linkspan.ID) string {
 // after a power cut whether or not its record is.
 func (r *Runtime) saveRecord(c Container) error {
 	c.State = State{}
-	durable := c.HostConfig == nil || !c.HostConfig.AutoRemove
-	return replaceFile(filepath.Join(r.dataDir(c.ID), recordFile), c, durable)
+	sync := c.HostConfig == nil || !c.HostConfig.AutoRemove
+	return durable.Replace(filepath.Join(r.dataDir(c.ID), recordFile), c, sync)
 }
 
 // saveState writes the state. It survives the daemon, and nearly always a power
 // cut; where it does not, the container counts as exited.
 func (r *Runtime) saveState(c Container) error {
-	return replaceFile(filepath.Join(r.dataDir(c.ID), stateFile), c.State, false)
-}
-
-func replaceFile(name string, v any, durable bool) error {
-	text, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encoding %s: %w", name, err)
-	}
-	file, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("writing record: %w", err)
-	}
-	_, err = file.Write(text)
-	if err == nil && durable {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("writing record: %w", err)
-	}
-	if err = os.Rename(name+".new", name); err != nil {
-		return fmt.Errorf("writing record: %w", err)
-	}
-	if !durable {
-		return nil
-	}
-	dir, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return fmt.Errorf("writing record: %w", err)
-	}
-	if err = errors.Join(dir.Sync(), dir.Close()); err != nil {
-		return fmt.Errorf("writing record: %w", err)
-	}
-	return nil
+	return durable.Replace(filepath.Join(r.dataDir(c.ID), stateFile), c.State, false)
 }
 
 // errNoRecord is a directory whose creation, or removal, did not get far.

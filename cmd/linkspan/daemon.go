@@ -22,6 +22,7 @@ import (
 	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/runtime"
+	"github.com/linkspan/linkspan/runtime/image"
 	"github.com/linkspan/linkspan/store"
 )
 
@@ -34,6 +35,7 @@ type stack struct {
 	store      *store.Store
 	controller *controller.Controller
 	containers *runtime.Runtime
+	images     *image.Store
 	server     *api.Server
 }
 
@@ -163,14 +165,29 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	if err = s.recoverContainers(ctx, logf); err != nil {
 		return fmt.Errorf("recovering containers: %w", err)
 	}
+	s.images, err = image.Open(image.Options{DataRoot: config.DataRoot, InUse: s.imageUsers, Events: events.Image, Logf: logf})
+	if err != nil {
+		return fmt.Errorf("opening images: %w", err)
+	}
 	s.server = api.New(api.Options{
-		Networks: s.controller, Containers: s.containers, Events: events, Logf: logf,
+		Networks: s.controller, Containers: s.containers, Images: s.images, Events: events, Logf: logf,
 		About: api.About{
 			Version: version, DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Debug: config.Debug,
 			NetworkDrivers: []string{"bridge", "host", "null"}, FirewallDriver: "nftables",
 		},
 	})
 	return nil
+}
+
+// imageUsers are the containers, as far as images concern them.
+func (s *stack) imageUsers() []image.User {
+	var users []image.User
+	for _, c := range s.containers.List() {
+		if c.Image != "" {
+			users = append(users, image.User{Container: c.ID, Image: c.Image, Lower: c.Lower, Running: c.State.Running()})
+		}
+	}
+	return users
 }
 
 // recoverContainers finds the containers of an earlier daemon, answers again
