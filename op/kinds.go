@@ -13,5 +13,10 @@ func kernelKinds() Kinds {
 		"netns":    AddNetns{},
 		"sysctl":   SetSysctl{},
 		"file":     WriteFile{},
+
+		"own bridge":     AddOwnBridge{},
+		"plug in":        PlugIn{},
+		"bridge setting": SetBridge{},
+		"port setting":   SetPort{},
 	}
 }

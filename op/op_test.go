@@ -14,6 +14,7 @@ import (
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/internal/nstest"
+	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/op"
 )
 
@@ -28,7 +29,7 @@ const (
 	withBridge = "ip link add br0 address 02:42:0a:4d:00:01 group 27763 type bridge; "
 	withVeth   = withBox + withBridge + "ip link add v0 address 02:42:0a:4d:00:02 group 27763 master br0 type veth peer name eth0 address 02:42:0a:4d:00:03 netns box; "
 	withUp     = withVeth + "ip link set br0 up; ip link set v0 up; ip -n box link set eth0 up; "
-	clean      = "for ns in box bax; do test ! -e /run/netns/$ns || ip netns del $ns; done; for l in br0 v0; do test ! -e /sys/class/net/$l || ip link del $l || true; done; rm -rf /run/work"
+	clean      = "for ns in box bax; do test ! -e /run/netns/$ns || ip netns del $ns; done; for l in br0 br1 v0; do test ! -e /sys/class/net/$l || ip link del $l || true; done; rm -rf /run/work"
 )
 
 // specimen is one op and the world around it.
@@ -79,6 +80,27 @@ func specimens() []specimen {
 		},
 		{name: "up inside", setup: withVeth, op: op.SetUp{NS: "box", Link: "eth0"}, said: "ip -n box link set eth0 up", again: true, check: "eth0"},
 		{name: "isolated", setup: withVeth, op: op.SetIsolated{Link: "v0"}, said: "bridge link set dev v0 isolated on", again: true, keeps: true, check: "v0"},
+		{
+			name: "plug in", setup: withBridge + "ip link add v0 address 02:42:0a:4d:00:02 type veth peer name eth0 address 02:42:0a:4d:00:03; ", op: op.PlugIn{Link: "v0", Bridge: "br0"},
+			said: "ip link set v0 master br0", check: "v0", half: []string{"ip link set v0 nomaster"},
+			foreign: withBridge + "ip link add br1 type bridge; ip link add v0 master br1 type veth peer name eth0; ", spared: true,
+		},
+		{
+			name: "bridge setting", setup: withBridge, op: op.SetBridge{Bridge: "br0", Setting: kernel.BridgeAgeingTime, Value: 5000, Before: 30000},
+			said: "ip link set dev br0 type bridge ageing_time 5000", again: true, check: "br0",
+		},
+		{
+			name: "bridge priority", setup: withBridge, op: op.SetBridge{Bridge: "br0", Setting: kernel.BridgePriority, Value: 4096, Before: 32768},
+			said: "ip link set dev br0 type bridge priority 4096", again: true, check: "br0",
+		},
+		{
+			name: "port setting", setup: withVeth, op: op.SetPort{Port: "v0", Setting: kernel.PortHairpin, Value: 1},
+			said: "bridge link set dev v0 hairpin on", again: true, check: "v0",
+		},
+		{
+			name: "port cost", setup: withVeth, op: op.SetPort{Port: "v0", Setting: kernel.PortCost, Value: 7, Before: 2},
+			said: "bridge link set dev v0 cost 7", again: true, check: "v0",
+		},
 		{
 			name: "address", setup: withUp, op: op.AddAddress{Link: "br0", Address: prefix("10.77.0.1/24")},
 			said: "ip addr add 10.77.0.1/24 brd + dev br0", check: "10.77.0.1/24",

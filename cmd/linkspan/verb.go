@@ -43,7 +43,7 @@ func newExplain(a *app) *cobra.Command {
 		Args:  unknownVerb,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	explain.AddCommand(networks)
+	explain.AddCommand(networks, brctlCommand(a, true))
 	for _, v := range explainable(a) {
 		explain.AddCommand(a.explained(v))
 	}
