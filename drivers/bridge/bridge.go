@@ -111,7 +111,7 @@ func (Driver) Network(n network.Network) (op.Plan, error) {
 	}}
 	plan = append(plan, sysctls(n, o)...)
 	for _, pool := range n.Pools {
-		if !pool.Gateway.IsValid() || (o.inhibit && pool.Gateway.Is4()) {
+		if !pool.Gateway.IsValid() || (o.inhibit && pool.Gateway.Is4()) || o.isolated(pool.Gateway.Is6()) {
 			continue
 		}
 		plan = append(plan, op.Step{
@@ -123,14 +123,21 @@ func (Driver) Network(n network.Network) (op.Plan, error) {
 }
 
 func sysctls(n network.Network, o options) op.Plan {
-	key := "net/ipv6/conf/" + o.name + "/"
-	if !n.IPv6 {
-		return op.Plan{{
-			Why: "An IPv4 network stays quiet on IPv6: no link-local address, no router solicitations.",
-			Op:  op.SetSysctl{Key: key + "disable_ipv6", Value: "1"},
-		}}
+	var plan op.Plan
+	if n.IPv4 && !n.Internal && o.mode4 != firewall.Routed {
+		plan = append(plan, op.Step{
+			Why: "Published ports answer at 127.0.0.1 too; the firewall keeps such packets from the containers out.",
+			Op:  op.SetSysctl{Key: "net/ipv4/conf/" + o.name + "/route_localnet", Value: "1"},
+		})
 	}
-	return op.Plan{
+	key := "net/ipv6/conf/" + o.name + "/"
+	if !n.IPv6 || o.mode6 == isolated {
+		return append(plan, op.Step{
+			Why: "The bridge stays quiet on IPv6: no link-local address, no router solicitations.",
+			Op:  op.SetSysctl{Key: key + "disable_ipv6", Value: "1"},
+		})
+	}
+	return append(plan, op.Plan{
 		{
 			Why: "This network has IPv6, whatever the machine's default for new links is.",
 			Op:  op.SetSysctl{Key: key + "disable_ipv6", Value: "0"},
@@ -139,7 +146,7 @@ func sysctls(n network.Network, o options) op.Plan {
 			Why: "No container may tell the host where its routers are.",
 			Op:  op.SetSysctl{Key: key + "accept_ra", Value: "0"},
 		},
-	}
+	}...)
 }
 
 // Endpoint plans the cable: a veth pair from the bridge into the sandbox.
@@ -182,6 +189,9 @@ func (Driver) Rules(n network.Network) (firewall.Network, error) {
 		SNAT6:      o.hostIPv6,
 		Internal:   n.Internal,
 		ICC:        o.icc,
+	}
+	if !n.Internal {
+		rules.Mode4, rules.Mode6 = o.mode4, o.mode6
 	}
 	for _, pool := range n.Pools {
 		rules.Subnets = append(rules.Subnets, pool.Subnet)

@@ -1,11 +1,13 @@
 package bridge
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/network"
 )
 
@@ -20,7 +22,13 @@ const (
 	OptionInhibit    = "com.docker.network.bridge.inhibit_ipv4"
 	OptionBinding    = "com.docker.network.bridge.host_binding_ipv4"
 	OptionDefault    = "com.docker.network.bridge.default_bridge"
+	OptionMode4      = "com.docker.network.bridge.gateway_mode_ipv4"
+	OptionMode6      = "com.docker.network.bridge.gateway_mode_ipv6"
 )
+
+// isolated is the gateway mode of a family in which the bridge has no address.
+// To the firewall such a network is an internal one.
+const isolated firewall.Mode = "isolated"
 
 // options are a network's options as types.
 type options struct {
@@ -31,6 +39,8 @@ type options struct {
 	inhibit    bool       // no IPv4 address on the bridge
 	hostIPv4   netip.Addr // source address instead of masquerading; zero: none
 	hostIPv6   netip.Addr
+	mode4      firewall.Mode
+	mode6      firewall.Mode
 }
 
 // parse turns what the user typed into types. It is the only place that reads
@@ -45,8 +55,13 @@ func parse(n network.Network) (options, error) {
 		inhibit:    r.flag(OptionInhibit, false),
 		hostIPv4:   r.addr(OptionHostIPv4),
 		hostIPv6:   r.addr(OptionHostIPv6),
+		mode4:      r.mode(OptionMode4),
+		mode6:      r.mode(OptionMode6),
 	}
 	r.addr(OptionBinding)
+	if r.err == nil && !n.Internal && (o.mode4 == isolated || o.mode6 == isolated) {
+		r.err = errors.New("gateway mode 'isolated' can only be used for an internal network")
+	}
 	return o, r.err
 }
 
@@ -91,6 +106,26 @@ func (r *reader) addr(label string) netip.Addr {
 		r.fail(label, value, fmt.Errorf("nil ip: %w", err))
 	}
 	return addr
+}
+
+func (r *reader) mode(label string) firewall.Mode {
+	switch mode := firewall.Mode(r.options[label]); mode {
+	case "nat", firewall.NAT:
+		return firewall.NAT
+	case firewall.Unprotected, firewall.Routed, isolated:
+		return mode
+	default:
+		r.fail(label, string(mode), fmt.Errorf("unknown gateway mode %s", mode))
+	}
+	return firewall.NAT
+}
+
+// isolated tells whether the bridge keeps out of the family of a subnet.
+func (o options) isolated(ipv6 bool) bool {
+	if ipv6 {
+		return o.mode6 == isolated
+	}
+	return o.mode4 == isolated
 }
 
 func (r *reader) mtu() int {
