@@ -98,6 +98,26 @@ func wantsAddress(cfg store.Config, n network.Network, addr netip.Addr) bool {
 	return false
 }
 
+// NextFree returns the lowest address from addr on that nobody has.
+func (l leases) NextFree(addr netip.Addr) netip.Addr {
+	for addr.IsValid() {
+		free := l.tables.By.Leased.On(l.network.ID).Next(addr)
+		for _, n := range l.neighbours {
+			if free.IsValid() {
+				free = l.tables.By.Leased.On(n.ID).Next(free)
+			}
+		}
+		if free == addr {
+			if _, taken := l.Holder(addr); !taken {
+				return addr
+			}
+			free = addr.Next()
+		}
+		addr = free
+	}
+	return addr
+}
+
 // All returns the addresses that are held.
 func (l leases) All() iter.Seq[netip.Addr] {
 	return func(yield func(netip.Addr) bool) {

@@ -32,8 +32,9 @@
 //	└─ .255                 reserved: the broadcast address
 //
 // Nothing here has state. What is taken is handed in, computed by the caller
-// from the records that hold it, so that a lease cannot outlive its owner and
-// no counter can be wrong. All functions are pure, safe for concurrent use as
+// from the records that hold it ([Runs] is how to find a free address among
+// many), so that a lease cannot outlive its owner and no counter can be wrong.
+// All functions are pure, safe for concurrent use as
 // long as nobody changes their arguments meanwhile, and cost the same in a
 // /112 as in a /8: only what is taken counts.
 //

@@ -24,6 +24,9 @@ var ErrExhausted = errors.New("no available addresses on this pool")
 // plain: no zone, IPv4 not in IPv6 form. A nil Holders has none.
 type Holders interface {
 	Holder(netip.Addr) (who string, taken bool)
+	// NextFree returns the lowest address from the given one on that nobody has,
+	// in whatever subnet, or the zero Addr if the address space ends before.
+	NextFree(netip.Addr) netip.Addr
 	// All returns the addresses that somebody has, each once, in any order. It is
 	// asked for only where all count: to refuse, and to show.
 	All() iter.Seq[netip.Addr]
@@ -36,6 +39,16 @@ type Used map[netip.Addr]string
 func (u Used) Holder(addr netip.Addr) (who string, taken bool) {
 	who, taken = u[addr]
 	return who, taken
+}
+
+// NextFree returns the lowest address from addr on that nobody has.
+func (u Used) NextFree(addr netip.Addr) netip.Addr {
+	for {
+		if _, taken := u[addr]; !taken {
+			return addr
+		}
+		addr = addr.Next()
+	}
 }
 
 // All returns the addresses.
@@ -136,10 +149,15 @@ func (p Pool) TakeAfter(last netip.Addr, used Holders) (netip.Addr, error) {
 }
 
 // lowest returns the first address from low up to and including high that
-// nobody has. Every step but the last meets a held address.
-func lowest(low, high netip.Addr, held ...Holders) (netip.Addr, bool) {
+// nobody has.
+func lowest(low, high netip.Addr, reserved Used, used Holders) (netip.Addr, bool) {
 	for addr := low; addr.IsValid() && !high.Less(addr); addr = addr.Next() {
-		if _, taken := first(addr, held...); !taken {
+		if used != nil {
+			if addr = used.NextFree(addr); !addr.IsValid() || high.Less(addr) {
+				return netip.Addr{}, false
+			}
+		}
+		if _, kept := reserved[addr]; !kept {
 			return addr, true
 		}
 	}

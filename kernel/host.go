@@ -11,6 +11,7 @@ import (
 	"github.com/google/nftables"
 	mdlayher "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -47,6 +48,9 @@ type door struct {
 
 	mu    sync.Mutex     // held over a transaction
 	rules *nftables.Conn // opened on first use
+
+	rawMu sync.Mutex
+	raw   *nl.SocketHandle // for requests that links has no words for; opened on first use
 }
 
 // Open returns a Host for the namespace that the process lives in.
@@ -217,8 +221,28 @@ func (h *Host) shut(name string) {
 	}
 }
 
+// rawSocket returns a route netlink socket for requests that are put together
+// by hand. It lasts as long as the door, and serialises its requests.
+func (d *door) rawSocket() (*nl.SocketHandle, error) {
+	d.rawMu.Lock()
+	defer d.rawMu.Unlock()
+	if d.raw == nil {
+		socket, err := nl.GetNetlinkSocketAt(d.ns, netns.None(), unix.NETLINK_ROUTE)
+		if err != nil {
+			return nil, fmt.Errorf("opening a netlink socket: %w", err)
+		}
+		d.raw = &nl.SocketHandle{Socket: socket}
+	}
+	return d.raw, nil
+}
+
 func (d *door) close() error {
 	d.links.Close()
+	d.rawMu.Lock()
+	if d.raw != nil {
+		d.raw.Close()
+	}
+	d.rawMu.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var err error

@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -80,13 +81,12 @@ func (h *Host) Doom(name, peerNS string) error {
 	if link.Type() == "veth" {
 		h.silencePeer(peerNS, attrs.ParentIndex)
 	}
-	doomed := fmt.Sprintf("doomed%d", attrs.Index)
-	err = errors.Join(
-		links.LinkSetDown(link),
-		links.LinkSetNoMaster(link),
-		links.LinkSetName(link, doomed),
-		links.LinkSetGroup(link, int(Doomed)),
-	)
+	if attrs.Flags&net.FlagUp != 0 { // older kernels rename no link that is up
+		err = links.LinkSetDown(link)
+	}
+	if err == nil {
+		err = h.cutOff(attrs.Index)
+	}
 	if IsGone(err) {
 		return nil
 	}
@@ -95,6 +95,30 @@ func (h *Host) Doom(name, peerNS string) error {
 	}
 	h.reaper.poke()
 	return nil
+}
+
+// cutOff takes a link that is down off its bridge, renames it, and puts it into
+// group Doomed, in one request: each one waits its turn for the lock that all
+// changes of links share.
+func (h *Host) cutOff(index int) error {
+	d, err := h.door("")
+	if err != nil {
+		return err
+	}
+	socket, err := d.rawSocket()
+	if err != nil {
+		return err
+	}
+	request := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	request.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: socket}
+	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	message.Index = int32(index)
+	request.AddData(message)
+	request.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(0)))
+	request.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(fmt.Sprintf("doomed%d", index))))
+	request.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(Doomed)))
+	_, err = request.Execute(unix.NETLINK_ROUTE, 0)
+	return err
 }
 
 // silencePeer frees the name of a doomed veth's other end, so that the same

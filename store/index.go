@@ -121,6 +121,7 @@ type Indexes struct {
 	EndpointsByAddress *Index[endpoint.Endpoint, Address]
 	EndpointsByMAC     *Index[endpoint.Endpoint, Hardware]
 	EndpointsByName    *Index[endpoint.Endpoint, Member]
+	Leased             *Leased
 
 	SandboxesByOwner *Index[sandbox.Sandbox, linkspan.ID]
 
@@ -130,7 +131,7 @@ type Indexes struct {
 
 func newIndexes(t Tables) Indexes {
 	type endpoints = Row[endpoint.Endpoint]
-	return Indexes{
+	by := Indexes{
 		NetworksByName:   newIndex(t.Networks, func(r Row[network.Network]) []string { return []string{r.Value.Name} }),
 		NetworksByDriver: newIndex(t.Networks, func(r Row[network.Network]) []string { return []string{r.Value.Driver} }),
 		NetworksByClaim:  newIndex(t.Networks, func(r Row[network.Network]) []string { return op.Claims(r.Plan) }),
@@ -181,4 +182,6 @@ func newIndexes(t Tables) Indexes {
 			return keys
 		}),
 	}
+	by.Leased = newLeased(t.Endpoints, by.EndpointsByAddress)
+	return by
 }
