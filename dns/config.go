@@ -100,16 +100,34 @@ func newView(c Config) *view {
 
 // resolve finds the record of a folded name without its trailing dot, or nil.
 // Both names and networks may hold dots, so a.b.c is first a.b.c in each
-// network, then a.b in the network c, then a in the network b.c.
+// network, then a.b in the network c, then a in the network b.c. Wildcards are
+// looked at in the same order when all of that has failed.
 func (v *view) resolve(name []byte) *record {
-	if rec := v.resolveIn(name, nil); rec != nil {
+	rec := v.resolveBy((*Zone).find, name)
+	if rec == nil && v.wild() {
+		rec = v.resolveBy((*Zone).findWild, name)
+	}
+	return rec
+}
+
+func (v *view) wild() bool {
+	for _, z := range v.zones {
+		if z.wild.Load() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *view) resolveBy(find func(*Zone, []byte) *record, name []byte) *record {
+	if rec := v.resolveIn(find, name, nil); rec != nil {
 		return rec
 	}
 	for i := len(name) - 1; i > 0; i-- {
 		if name[i] != '.' {
 			continue
 		}
-		if rec := v.resolveIn(name[:i], name[i+1:]); rec != nil {
+		if rec := v.resolveIn(find, name[:i], name[i+1:]); rec != nil {
 			return rec
 		}
 	}
@@ -117,7 +135,7 @@ func (v *view) resolve(name []byte) *record {
 }
 
 // resolveIn looks in the zones of one network, or in all when network is nil.
-func (v *view) resolveIn(name, network []byte) *record {
+func (v *view) resolveIn(find func(*Zone, []byte) *record, name, network []byte) *record {
 	if target, ok := v.links[string(name)]; ok {
 		name = target
 	}
@@ -125,7 +143,7 @@ func (v *view) resolveIn(name, network []byte) *record {
 		if network != nil && string(network) != z.folded {
 			continue
 		}
-		if rec := z.find(name); rec != nil {
+		if rec := find(z, name); rec != nil {
 			return rec
 		}
 	}

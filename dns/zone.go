@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/linkspan/linkspan"
 )
@@ -14,6 +15,9 @@ import (
 type Entry struct {
 	Names []string     // all resolve to Addrs; the first is the name that a PTR question gets
 	Addrs []netip.Addr // IPv4 and IPv6; may be empty: the names are then known and have no address
+	// Target is another name of the zone, looked up in place of Names when the
+	// question comes; it counts for a name for which nobody has an address.
+	Target string
 }
 
 // Zone holds the names of one network. It is safe for concurrent use and is
@@ -21,10 +25,15 @@ type Entry struct {
 // update costs what its owner's names cost, however large the zone is; each
 // update is seen whole or not at all.
 //
-// Names are compared without regard to case (RFC 4343).
+// Names are compared without regard to case (RFC 4343). One that begins with
+// "*." stands for all names with the same rest and more labels in front that
+// are not there themselves; the one with the longest rest counts (a simpler
+// rule than that of RFC 4592).
 type Zone struct {
 	network string // as given: the suffix of PTR answers
 	folded  string // lower case: compared with the suffix of a question
+
+	wild atomic.Int32 // names that begin with "*.": without any, nobody looks for them
 
 	mu      sync.RWMutex // held for one map access by readers, for one owner's names by Set and Delete
 	owners  map[linkspan.ID]Entry
@@ -39,11 +48,13 @@ type record struct {
 	members []member
 	v4      [][4]byte
 	v6      [][16]byte
+	target  []byte // folded; of a record without addresses
 }
 
 type member struct {
-	owner linkspan.ID
-	addrs []netip.Addr
+	owner  linkspan.ID
+	addrs  []netip.Addr
+	target string
 }
 
 // pointer is the PTR record of one address.
@@ -78,13 +89,13 @@ func (z *Zone) Set(owner linkspan.ID, e Entry) {
 	z.forgetAddrs(owner, old)
 	for _, name := range old.Names {
 		if key := fold(name); !slices.ContainsFunc(e.Names, func(n string) bool { return fold(n) == key }) {
-			z.replace(key, owner, nil, false)
+			z.replace(key, owner, nil)
 		}
 	}
 	for _, name := range e.Names {
-		z.replace(fold(name), owner, e.Addrs, true)
+		z.replace(fold(name), owner, &member{owner, e.Addrs, fold(e.Target)})
 	}
-	if len(e.Names) > 0 {
+	if len(e.Names) > 0 && !wildcard(e.Names[0]) {
 		p := newPointer(owner, e.Names[0], z.network)
 		for _, a := range e.Addrs {
 			z.reverse[a] = append(z.reverse[a], p)
@@ -104,7 +115,7 @@ func (z *Zone) Delete(owner linkspan.ID) {
 	}
 	z.forgetAddrs(owner, old)
 	for _, name := range old.Names {
-		z.replace(fold(name), owner, nil, false)
+		z.replace(fold(name), owner, nil)
 	}
 	delete(z.owners, owner)
 }
@@ -143,13 +154,54 @@ func (z *Zone) Reverse(addr netip.Addr) (string, bool) {
 	return p.target, true
 }
 
-// find returns the record of a folded name, or nil.
+// maxTargets is how many names may lead on to another.
+const maxTargets = 8
+
+// find returns the record of a folded name, or nil. Where a name leads to
+// another one it is that one's.
 func (z *Zone) find(key []byte) *record {
 	z.mu.RLock()
-	rec := z.names[string(key)] // this form of index does not allocate
-	z.mu.RUnlock()
+	defer z.mu.RUnlock()
+	return z.follow(z.names[string(key)]) // this form of index does not allocate
+}
+
+// findWild returns the record of the wildcard that fits a folded name, or nil.
+func (z *Zone) findWild(key []byte) *record {
+	if z.wild.Load() == 0 || len(key) > maxName {
+		return nil
+	}
+	z.mu.RLock()
+	defer z.mu.RUnlock()
+	var buf [maxName + 1]byte
+	buf[0] = '*'
+	for i, c := range key {
+		if c == '.' && i > 0 {
+			n := copy(buf[1:], key[i:])
+			if rec := z.names[string(buf[:1+n])]; rec != nil {
+				return z.follow(rec)
+			}
+		}
+	}
+	return nil
+}
+
+// follow goes from a record to the one that it leads to, in the end. The
+// caller holds the lock.
+func (z *Zone) follow(rec *record) *record {
+	for range maxTargets {
+		if rec == nil || rec.target == nil {
+			return rec
+		}
+		next := z.names[string(rec.target)]
+		if next == nil {
+			return rec
+		}
+		rec = next
+	}
 	return rec
 }
+
+func wildcard(name string) bool { return strings.HasPrefix(name, "*.") }
 
 func (z *Zone) pointer(addr netip.Addr) *pointer {
 	z.mu.RLock()
@@ -160,11 +212,12 @@ func (z *Zone) pointer(addr netip.Addr) *pointer {
 	return nil
 }
 
-// replace swaps the record of one name for one in which owner has addrs, or,
-// unless keep, does not occur at all. The caller holds the lock.
-func (z *Zone) replace(key string, owner linkspan.ID, addrs []netip.Addr, keep bool) {
+// replace swaps the record of one name for one in which owner has the given
+// part, or, if that is nil, does not occur at all. The caller holds the lock.
+func (z *Zone) replace(key string, owner linkspan.ID, part *member) {
+	old := z.names[key]
 	var members []member
-	if old := z.names[key]; old != nil {
+	if old != nil {
 		members = make([]member, 0, len(old.members)+1)
 		for _, m := range old.members {
 			if m.owner != owner {
@@ -172,8 +225,16 @@ func (z *Zone) replace(key string, owner linkspan.ID, addrs []netip.Addr, keep b
 			}
 		}
 	}
-	if keep {
-		members = append(members, member{owner, addrs})
+	if part != nil {
+		members = append(members, *part)
+	}
+	if wildcard(key) {
+		switch {
+		case old == nil && len(members) > 0:
+			z.wild.Add(1)
+		case old != nil && len(members) == 0:
+			z.wild.Add(-1)
+		}
 	}
 	if len(members) == 0 {
 		delete(z.names, key)
@@ -210,6 +271,11 @@ func newRecord(members []member) *record {
 	slices.SortFunc(rec.v6, func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
 	rec.v4 = slices.Compact(rec.v4)
 	rec.v6 = slices.Compact(rec.v6)
+	for _, m := range members {
+		if m.target != "" && len(rec.v4)+len(rec.v6) == 0 {
+			rec.target = []byte(m.target)
+		}
+	}
 	return rec
 }
 
@@ -248,7 +314,7 @@ func encodeName(name string) []byte {
 // clean returns e with its own copies of both lists, free of empty and
 // repeated names and of addresses that are not plain.
 func (e Entry) clean() Entry {
-	var out Entry
+	out := Entry{Target: e.Target}
 	seen := make(map[string]bool, len(e.Names))
 	for _, name := range e.Names {
 		name = strings.TrimSuffix(name, ".")
