@@ -116,6 +116,7 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 		return Attachment{}, setUpError(errors.Join(err, c.executor.Undo(ctx, r.plan()), c.drop(r)))
 	}
 	c.announceNames(owner)
+	c.refreshLinkers(owner)
 	for _, row := range r.endpoints {
 		c.emit("connect", row.Value)
 	}
@@ -220,6 +221,9 @@ func (c *Controller) reserveSandbox(t store.Tables, owner linkspan.ID, host host
 	if old, exists := sandboxOf(t, owner); exists {
 		return r, linkspan.Errorf(linkspan.ErrForbidden, "container %s is already present in sandbox %s (%s)", r.config.Name, old.Value.ID.Short(), old.Phase)
 	}
+	if err := checkLinks(t, r.config); err != nil {
+		return r, err
+	}
 	id := linkspan.NewID()
 	s := sandbox.Sandbox{ID: id, Owner: owner, Dir: filepath.Join(c.o.ExecRoot, "sandboxes", id.Short())}
 	if r.config.Mode == "host" {
@@ -233,11 +237,11 @@ func (c *Controller) reserveSandbox(t store.Tables, owner linkspan.ID, host host
 		}
 		r.endpoints = append(r.endpoints, row)
 		links = append(links, link{row.Value, n})
-		s.Resolver = s.Resolver || !network.Predefined(n.Name)
+		s.Resolver = s.Resolver || c.named(n)
 	}
 	byPriority(links)
 	r.gateways.Value, r.gateways.Plan = gateways(s, links)
-	files, err := c.files(r.config, s, links, host, defaultGateways(t))
+	files, err := c.files(t, r.config, s, links, host)
 	if err != nil {
 		return r, err
 	}
@@ -273,7 +277,7 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox
 	}
 	e := endpoint.Endpoint{
 		ID: linkspan.NewID(), Network: n.ID, Sandbox: s.ID, Owner: cfg.Owner, Name: cfg.Name, Config: want,
-		MAC: want.MAC, HostMAC: network.RandomMAC(), DNSNames: dnsNames(cfg, n, want),
+		MAC: want.MAC, HostMAC: network.RandomMAC(), DNSNames: c.dnsNames(cfg, n, want),
 	}
 	if err = checkNeighbours(t, n, e); err != nil {
 		return none, n, err
@@ -376,6 +380,7 @@ func (c *Controller) finishSandbox(ctx context.Context, r reservation) error {
 		return err
 	}
 	err := c.drop(r)
+	c.refreshLinkers(r.sandbox.Value.Owner)
 	for _, row := range r.endpoints {
 		c.emit("disconnect", row.Value)
 	}

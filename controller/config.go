@@ -33,6 +33,9 @@ func (c *Controller) Reserve(ctr Container) error {
 		return err
 	}
 	return c.o.Store.Update(func(t store.Tables) error {
+		if cfg.Links, err = resolveLinks(t, ctr, cfg); err != nil {
+			return err
+		}
 		for i := range cfg.Attachments {
 			if row, err := findNetwork(t, cfg.Attachments[i].Network); err == nil {
 				cfg.Attachments[i].NetworkID = row.Value.ID
@@ -51,30 +54,21 @@ func (c *Controller) Rename(owner linkspan.ID, name string) error {
 		if !ok {
 			return noContainer(owner)
 		}
-		old := row.Value.Name
 		row.Value.Name = name
 		t.Configs.Put(owner, row)
 		for id, ep := range t.By.EndpointsByOwner.All(owner) {
+			n, _ := t.Networks.Get(ep.Value.Network)
 			ep.Value.Name = name
-			ep.Value.DNSNames = renamed(ep.Value.DNSNames, old, name)
+			ep.Value.DNSNames = c.dnsNames(row.Value, n.Value, ep.Value.Config)
 			t.Endpoints.Put(id, ep)
 		}
 		return nil
 	})
 	if err == nil {
 		c.announceNames(owner)
+		c.refreshLinkers(owner)
 	}
 	return err
-}
-
-func renamed(names []string, old, name string) []string {
-	fresh := []string{name}
-	for _, n := range names {
-		if n != old && n != name {
-			fresh = append(fresh, n)
-		}
-	}
-	return fresh
 }
 
 // Forget drops what a removed container wanted: its static addresses are free.
@@ -99,6 +93,10 @@ func configOf(ctr Container) (store.Config, error) {
 	}
 	for _, server := range hc.DNS {
 		cfg.Servers = append(cfg.Servers, server.String())
+	}
+	cfg.NoIPv6 = hc.Sysctls["net.ipv6.conf.all.disable_ipv6"] == "1" || hc.Sysctls["net.ipv6.conf.lo.disable_ipv6"] == "1"
+	if err := checkNames(ctr); err != nil {
+		return cfg, err
 	}
 	if err := checkMode(ctr, cfg.Mode); err != nil {
 		return cfg, err

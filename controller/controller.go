@@ -64,8 +64,10 @@ type Defaults struct {
 	DNS            []string
 	DNSSearch      []string
 	DNSOptions     []string
-	HostGateway    []string // what "host-gateway" stands for in --add-host
-	ResolvConf     string   // the host's file; empty: what resolvconf.Source finds
+	HostGateway    []netip.Addr   // what "host-gateway" stands for in --add-host
+	DNSListen      netip.AddrPort // where the host itself may ask for names; zero: nowhere
+	BridgeNames    bool           // names and a resolver on the default network, too
+	ResolvConf     string         // the host's file; empty: what resolvconf.Source finds
 }
 
 // Event is a change of a network that clients may watch (GET /events).
@@ -86,7 +88,7 @@ type Controller struct {
 
 	mu        sync.Mutex
 	zones     map[linkspan.ID]*dns.Zone     // by network
-	resolvers map[linkspan.ID]*dns.Resolver // by sandbox
+	resolvers map[linkspan.ID]*dns.Resolver // by sandbox, and the host's
 	writing   map[linkspan.ID]*sync.Mutex   // by sandbox: who brings its files up to date
 
 	stop     context.CancelFunc

@@ -66,6 +66,9 @@ func (c *Controller) ExplainAttach(ctr Container) (op.Plan, error) {
 	}
 	var r reservation
 	err = c.explain(func(t store.Tables) error {
+		if cfg.Links, err = resolveLinks(t, ctr, cfg); err != nil {
+			return err
+		}
 		t.Configs.Put(cfg.Owner, store.Row[store.Config]{Value: cfg, Phase: store.Ready})
 		r, err = c.reserveSandbox(t, cfg.Owner, host)
 		return err

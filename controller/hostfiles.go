@@ -19,15 +19,26 @@ import (
 
 // hostFiles are files of the host that those of a sandbox are made from. They
 // are read before the store is locked.
-type hostFiles struct{ hosts, resolvConf []byte }
+type hostFiles struct {
+	hosts, resolvConf []byte
+	hostname          string
+	ipv6              bool // the kernel has IPv6 at all
+}
 
 func (c *Controller) readHostFiles() (hostFiles, error) {
-	hosts, err := os.ReadFile("/etc/hosts")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return hostFiles{}, fmt.Errorf("reading the host's own names: %w", err)
+	var host hostFiles
+	var err error
+	if host.hosts, err = os.ReadFile("/etc/hosts"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return host, fmt.Errorf("reading the host's own names: %w", err)
 	}
-	resolvConf, err := c.readResolvConf()
-	return hostFiles{hosts, resolvConf}, err
+	if host.hostname, err = os.Hostname(); err != nil {
+		return host, fmt.Errorf("reading the host's own name: %w", err)
+	}
+	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
+		host.ipv6 = true
+	}
+	host.resolvConf, err = c.readResolvConf()
+	return host, err
 }
 
 func (c *Controller) readResolvConf() ([]byte, error) {
@@ -83,6 +94,7 @@ func (c *Controller) refreshAll() {
 	for _, owner := range owners {
 		c.refresh(owner)
 	}
+	c.updateHostResolver()
 }
 
 // refresh brings the names and files of a live container up to date. Nothing

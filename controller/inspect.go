@@ -25,7 +25,7 @@ func (c *Controller) Settings(owner linkspan.ID) container.NetworkSettings {
 			return
 		}
 		for _, want := range config.Value.Attachments {
-			name, s := configuredSettings(t, config.Value, want)
+			name, s := c.configuredSettings(t, config.Value, want)
 			settings.Networks[name] = s
 		}
 		if mode := config.Value.Mode; mode == "host" || mode == "none" {
@@ -61,7 +61,7 @@ func sandboxKey(s sandbox.Sandbox) string {
 
 // configuredSettings returns what a user wants of an attachment, under the name
 // that its network has.
-func configuredSettings(t store.Tables, cfg store.Config, want endpoint.Config) (string, *apinetwork.EndpointSettings) {
+func (c *Controller) configuredSettings(t store.Tables, cfg store.Config, want endpoint.Config) (string, *apinetwork.EndpointSettings) {
 	s := &apinetwork.EndpointSettings{
 		Links: want.Links, Aliases: want.Aliases, DriverOpts: want.Options, GwPriority: want.GwPriority,
 	}
@@ -72,7 +72,7 @@ func configuredSettings(t store.Tables, cfg store.Config, want endpoint.Config) 
 	name := want.Network
 	if row, err := findAttached(t, want); err == nil {
 		name, s.NetworkID = row.Value.Name, string(row.Value.ID)
-		s.DNSNames = dnsNames(cfg, row.Value, want)
+		s.DNSNames = c.dnsNames(cfg, row.Value, want)
 	}
 	return name, s
 }

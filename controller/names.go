@@ -2,7 +2,6 @@ package controller
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -25,10 +24,16 @@ import (
 // range, so that no program gets it by chance.
 const resolverPort = 61053
 
-// dnsNames are the names of an endpoint on a user's network, the one for PTR
-// first. The default bridge has none, as in Docker.
-func dnsNames(cfg store.Config, n network.Network, want endpoint.Config) []string {
-	if network.Predefined(n.Name) {
+// named tells whether containers on a network have names there, and so a
+// resolver. On the default bridge that is the daemon's flag --bridge-names: off,
+// as in Docker.
+func (c *Controller) named(n network.Network) bool {
+	return !network.Predefined(n.Name) || c.o.Defaults.BridgeNames && n.Driver == "bridge"
+}
+
+// dnsNames are the names of an endpoint on a network, the one for PTR first.
+func (c *Controller) dnsNames(cfg store.Config, n network.Network, want endpoint.Config) []string {
+	if !c.named(n) {
 		return nil
 	}
 	var names []string
@@ -41,65 +46,6 @@ func dnsNames(cfg store.Config, n network.Network, want endpoint.Config) []strin
 		}
 	}
 	return names
-}
-
-// files are the texts that a sandbox starts with, or has after a change.
-func (c *Controller) files(cfg store.Config, s sandbox.Sandbox, links []link, host hostFiles, hostGateway []netip.Addr) (sandbox.Files, error) {
-	hostname := cmp.Or(cfg.Hostname, cfg.Owner.Short())
-	hosts, err := c.hosts(cfg, s, hostname, links, host, hostGateway)
-	if err != nil {
-		return sandbox.Files{}, err
-	}
-	return sandbox.Files{
-		Hosts:      hosts,
-		ResolvConf: string(c.resolvConf(cfg, s, links, host.resolvConf).Text),
-		Hostname:   hostname + "\n",
-	}, nil
-}
-
-func (c *Controller) hosts(cfg store.Config, s sandbox.Sandbox, hostname string, links []link, host hostFiles, hostGateway []netip.Addr) (string, error) {
-	if s.OfHost && len(cfg.ExtraHosts) == 0 {
-		return string(host.hosts), nil
-	}
-	gateways := hostGateway
-	if len(c.o.Defaults.HostGateway) > 0 {
-		gateways = nil
-		for _, text := range c.o.Defaults.HostGateway {
-			addr, err := netip.ParseAddr(text)
-			if err != nil {
-				return "", linkspan.Errorf(linkspan.ErrInvalid, "invalid host-gateway address %q: %w", text, err)
-			}
-			gateways = append(gateways, addr)
-		}
-	}
-	file := dns.HostsFile{Hostname: hostname, Domainname: cfg.Domainname, IPv6: true}
-	for _, spec := range cfg.ExtraHosts {
-		extra, err := dns.ParseExtraHost(spec, gateways)
-		if err != nil {
-			return "", err
-		}
-		file.Extra = append(file.Extra, extra...)
-	}
-	for _, l := range links {
-		file.Own = append(file.Own, l.endpoint.Addrs()...)
-	}
-	return string(file.Render()), nil
-}
-
-// defaultGateways are what "host-gateway" stands for: the host's own addresses
-// on the default network.
-func defaultGateways(t store.Tables) []netip.Addr {
-	row, err := findNetwork(t, "bridge")
-	if err != nil {
-		return nil
-	}
-	var addrs []netip.Addr
-	for _, pool := range row.Value.Pools {
-		if pool.Gateway.IsValid() {
-			addrs = append(addrs, pool.Gateway)
-		}
-	}
-	return addrs
 }
 
 // resolvConf builds the sandbox's /etc/resolv.conf and the list of servers that
@@ -220,7 +166,7 @@ func (c *Controller) view(s sandbox.Sandbox) dns.Config {
 	view := dns.Config{Links: make(map[string]string), NDotsSet: built.NDotsSet}
 	external := false
 	for _, l := range links {
-		if zone := c.zone(l.network.ID); zone != nil && !network.Predefined(l.network.Name) {
+		if zone := c.zone(l.network.ID); zone != nil && c.named(l.network) {
 			view.Zones = append(view.Zones, zone)
 		}
 		external = external || !l.network.Internal
@@ -236,26 +182,13 @@ func (c *Controller) view(s sandbox.Sandbox) dns.Config {
 		if server.Host && !external {
 			continue // an internal network has no way out, not even by way of the host's servers
 		}
-		view.Upstreams = append(view.Upstreams, dns.Upstream{Addr: server.Addr, Dial: c.dialFrom(s, server.Host)})
+		from := s.Netns()
+		if server.Host {
+			from = ""
+		}
+		view.Upstreams = append(view.Upstreams, dns.Upstream{Addr: server.Addr, Dial: c.dialFrom(from)})
 	}
 	return view
-}
-
-// dialFrom opens sockets in the namespace that a server is reached from: the
-// host's for the host's own servers, the container's for those of --dns.
-func (c *Controller) dialFrom(s sandbox.Sandbox, host bool) func(context.Context, string, string) (net.Conn, error) {
-	ns := s.Netns()
-	if host {
-		ns = ""
-	}
-	return func(ctx context.Context, proto, address string) (conn net.Conn, err error) {
-		err = c.o.Host.Inside(ns, func() error {
-			var d net.Dialer
-			conn, err = d.DialContext(ctx, proto, address)
-			return err
-		})
-		return conn, err
-	}
 }
 
 // announceNames makes names and files follow the rows of a container.

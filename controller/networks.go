@@ -101,6 +101,9 @@ func (c *Controller) newNetwork(spec NetworkSpec) (network.Network, drivers.Driv
 	if !spec.IPv4 && !spec.IPv6 {
 		return network.Network{}, nil, linkspan.Errorf(linkspan.ErrInvalid, "IPv4 or IPv6 must be enabled")
 	}
+	if _, err = dns.ParseRecords(spec.Options[network.OptionRecords]); err != nil {
+		return network.Network{}, nil, linkspan.Errorf(linkspan.ErrInvalid, "option %s: %w", network.OptionRecords, err)
+	}
 	return network.Network{
 		ID: linkspan.NewID(), Name: spec.Name, Driver: spec.Driver, Scope: driver.Traits().Scope,
 		Created: time.Now().UTC(), Options: spec.Options, Labels: spec.Labels,
@@ -324,23 +327,4 @@ func (c *Controller) Prune(ctx context.Context, match func(network.Network) bool
 	}
 	c.o.Events(Event{Action: "prune"})
 	return removed, errors.Join(errs...)
-}
-
-// zone returns the names of a network.
-func (c *Controller) zone(id linkspan.ID) *dns.Zone {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.zones[id]
-}
-
-func (c *Controller) openZone(n network.Network) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.zones[n.ID] = dns.NewZone(n.Name)
-}
-
-func (c *Controller) closeZone(id linkspan.ID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.zones, id)
 }

@@ -38,6 +38,9 @@ func (c *Controller) Recover(ctx context.Context) error {
 	if err := c.removeOrphans(); err != nil {
 		return err
 	}
+	if err := c.answerHost(); err != nil {
+		return err
+	}
 	c.note("following the host's name servers", c.followHost(context.WithoutCancel(ctx)))
 	ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	c.stopped.Go(func() { c.retry(ctx) })

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/linkspan/linkspan"
-	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/sandbox"
 	"github.com/linkspan/linkspan/store"
 )
@@ -32,7 +31,7 @@ func (c *Controller) consequencesOf(t store.Tables, owner linkspan.ID, host host
 	links := linksOf(t, live.Value.ID)
 	q := consequences{live: live, resolver: live.Value.Resolver}
 	for _, l := range links {
-		q.resolver = q.resolver || !network.Predefined(l.network.Name)
+		q.resolver = q.resolver || c.named(l.network)
 	}
 	q.old, _ = t.Gateways.Get(live.Value.ID)
 	q.gateways.Phase = store.Ready
@@ -40,7 +39,7 @@ func (c *Controller) consequencesOf(t store.Tables, owner linkspan.ID, host host
 	s := live.Value
 	s.Resolver = q.resolver
 	var err error
-	q.files, err = c.files(config.Value, s, links, host, defaultGateways(t))
+	q.files, err = c.files(t, config.Value, s, links, host)
 	return q, err
 }
 

@@ -26,6 +26,10 @@ import (
 const (
 	OptionMTU             = "com.docker.network.driver.mtu"
 	OptionInterfacePrefix = "com.docker.network.container_iface_prefix"
+
+	// OptionRecords holds names of the network's own, beside its endpoints':
+	// "db=10.0.0.5,*.dev=10.0.0.9,www=web".
+	OptionRecords = "linkspan.dns.records"
 )
 
 // Network is the record of a network. Options and Labels are as the user typed

@@ -22,6 +22,14 @@ type Config struct {
 	Search     []string `json:",omitempty"` // --dns-search
 	Options    []string `json:",omitempty"` // --dns-option
 	ExtraHosts []string `json:",omitempty"` // --add-host
+	Links      []Link   `json:",omitempty"` // --link, on the default bridge
+	NoIPv6     bool     `json:",omitempty"` // its sysctls switch IPv6 off
 
 	Attachments []endpoint.Config `json:",omitempty"`
+}
+
+// Link is a name by which one container on the default bridge knows another.
+type Link struct {
+	Target linkspan.ID
+	Alias  string
 }
