@@ -66,9 +66,9 @@ func (c *Controller) followHost(ctx context.Context) error {
 		return err
 	}
 	stop, err := resolvconf.Watch(ctx, func() {
-		now, err := c.readResolvConf()
-		if err != nil || bytes.Equal(now, last) {
-			c.note("following the host's name servers", err)
+		now, failed := c.readResolvConf()
+		if failed != nil || bytes.Equal(now, last) {
+			c.note("following the host's name servers", failed)
 			return
 		}
 		last = now

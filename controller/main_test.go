@@ -45,6 +45,16 @@ func newRoots(t testing.TB) roots {
 // end of the test.
 func start(t testing.TB, m *nstest.Machine, r roots, change ...func(*controller.Options)) *daemon {
 	t.Helper()
+	d := opened(t, m, r, change...)
+	if err := d.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// opened is start without the recovery.
+func opened(t testing.TB, m *nstest.Machine, r roots, change ...func(*controller.Options)) *daemon {
+	t.Helper()
 	epoch, err := m.Host().Epoch()
 	if err != nil {
 		t.Fatal(err)
@@ -72,9 +82,6 @@ func start(t testing.TB, m *nstest.Machine, r roots, change ...func(*controller.
 		f(&o)
 	}
 	d.Controller = controller.New(o)
-	if err := d.Recover(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { d.stop(t) })
 	return d
 }

@@ -22,6 +22,10 @@ func flagOfKey(key string) string {
 		return "default-address-pool"
 	case "plugin-dirs":
 		return "plugin-dir"
+	case "dns-opts":
+		return "dns-opt"
+	case "host-gateway-ips":
+		return "host-gateway-ip"
 	}
 	return key
 }
@@ -29,7 +33,7 @@ func flagOfKey(key string) string {
 // isFileKey says that a flag may be set in the file, under this key.
 func isFileKey(key string, flags *pflag.FlagSet) bool {
 	switch key {
-	case "host", "default-address-pool", "plugin-dir", "config-file", "help":
+	case "host", "default-address-pool", "plugin-dir", "dns-opt", "host-gateway-ip", "config-file", "help":
 		return false
 	}
 	return flags.Lookup(flagOfKey(key)) != nil

@@ -269,9 +269,7 @@ func defaults(config DaemonConfig) controller.Defaults {
 		d.BridgeAddress6 = config.BIP6.String()
 	}
 	d.IPv6, d.FixedCIDR6 = config.IPv6, config.FixedCIDR6
-	for _, server := range config.DNS {
-		d.DNS = append(d.DNS, server.String())
-	}
+	config.apply(&d)
 	return d
 }
 

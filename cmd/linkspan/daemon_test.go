@@ -87,6 +87,7 @@ func TestDaemonConfig(t *testing.T) {
 			comparers := cmp.Options{
 				cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 				cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+				cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 				cmp.Comparer(func(a, b []string) bool { return strings.Join(a, "\n") == strings.Join(b, "\n") }),
 			}
 			if diff := cmp.Diff(test.want, got, comparers); diff != "" {

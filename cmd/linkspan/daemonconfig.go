@@ -44,13 +44,14 @@ type DaemonConfig struct {
 	DefaultAddressPools []AddressPool // none: Docker's
 	BIP                 netip.Prefix  // address and subnet of the default bridge
 	Bridge              string        // name of the default bridge; "none" for no such network
-	DNS                 []netip.Addr
-	MTU                 int        // bytes; 0 for the kernel's
-	IP                  netip.Addr // host address of published ports
-	ICC                 bool       // containers of the default bridge may talk to each other
-	IPv6                bool       // the default bridge has IPv6 too
+	MTU                 int           // bytes; 0 for the kernel's
+	IP                  netip.Addr    // host address of published ports
+	ICC                 bool          // containers of the default bridge may talk to each other
+	IPv6                bool          // the default bridge has IPv6 too
 	BIP6                netip.Prefix
 	FixedCIDR6          netip.Prefix // what the default bridge leases IPv6 addresses from
+
+	NameConfig
 
 	MetricsAddr      string // host:port; "" for none
 	ClusterStore     string // etcd://host:port,…; "" for a daemon on its own
@@ -61,13 +62,14 @@ type DaemonConfig struct {
 // are those of dockerd's, and the keys of the file are the same but for the
 // plurals that Docker has.
 type daemonFlags struct {
-	hosts, pluginDirs, pools, dns               []string
+	hosts, pluginDirs, pools                    []string
 	dataRoot, execRoot, pidFile, configFile     string
 	firewallBackend, bip, bridge, ip            string
 	bip6, fixedCIDR6                            string
 	metricsAddr, clusterStore, clusterAdvertise string
 	mtu                                         int
 	debug, icc, ipv6, liveRestore               bool
+	names                                       nameFlags
 }
 
 func (f *daemonFlags) bind(flags *pflag.FlagSet) {
@@ -84,7 +86,7 @@ func (f *daemonFlags) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&f.bip6, "bip6", "", "IPv6 `address` of the default bridge, with its prefix length")
 	flags.StringVar(&f.fixedCIDR6, "fixed-cidr-v6", "", "IPv6 `subnet` for the addresses of containers on the default bridge")
 	flags.StringVarP(&f.bridge, "bridge", "b", defaultBridge, "name of the default bridge, or none")
-	flags.StringArrayVar(&f.dns, "dns", nil, "DNS server to use")
+	f.names.bind(flags)
 	flags.IntVar(&f.mtu, "mtu", 0, "containers' network MTU (`bytes`)")
 	flags.StringVar(&f.ip, "ip", "0.0.0.0", "host IP `address` for port publishing from the default bridge network")
 	flags.BoolVar(&f.icc, "icc", true, "enable inter-container communication for the default bridge network")
@@ -198,7 +200,7 @@ func (f *daemonFlags) checkPlaces(config *DaemonConfig) error {
 
 func (f *daemonFlags) checkAddresses(config *DaemonConfig) error {
 	var err error
-	if config.DNS, err = servers(f.dns); err != nil {
+	if config.NameConfig, err = f.names.checked(); err != nil {
 		return err
 	}
 	if f.bip != "" {
