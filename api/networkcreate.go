@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -39,7 +40,11 @@ func (s *Server) createNetwork(w http.ResponseWriter, r *http.Request) error {
 // networkSpec reads what a client wants of a new network. It is pure.
 func networkSpec(q apinetwork.CreateRequest, v version) (controller.NetworkSpec, error) {
 	spec := controller.NetworkSpec{
-		Name: q.Name, Driver: q.Driver, Options: q.Options, Labels: q.Labels, IPv4: true, Internal: q.Internal, Attachable: q.Attachable,
+		Name: q.Name, Driver: q.Driver, Scope: q.Scope, Options: q.Options, Labels: q.Labels, IPv4: true,
+		Internal: q.Internal, Attachable: q.Attachable, ConfigOnly: q.ConfigOnly,
+	}
+	if q.ConfigFrom != nil {
+		spec.ConfigFrom = q.ConfigFrom.Network
 	}
 	if strings.TrimSpace(q.Name) == "" {
 		return spec, linkspan.Errorf(linkspan.ErrInvalid, "invalid name: name is empty")
@@ -54,6 +59,7 @@ func networkSpec(q apinetwork.CreateRequest, v version) (controller.NetworkSpec,
 	if spec.IPv6, err = family(q.EnableIPv6, q.Options, optionIPv6, false, true); err != nil {
 		return spec, err
 	}
+	spec.Options = withoutFamilies(q, v)
 	if q.IPAM != nil {
 		spec.IPAMDriver, spec.IPAMOptions = q.IPAM.Driver, q.IPAM.Options
 		spec.Pools = pools(q.IPAM.Config, spec.IPv6)
@@ -64,8 +70,8 @@ func networkSpec(q apinetwork.CreateRequest, v version) (controller.NetworkSpec,
 // refuseNetwork refuses what would otherwise be quietly left out.
 func refuseNetwork(q apinetwork.CreateRequest) error {
 	switch {
-	case q.ConfigOnly, q.ConfigFrom != nil && q.ConfigFrom.Network != "":
-		return linkspan.Errorf(linkspan.ErrNotImplemented, "config-only networks (--config-only, --config-from) are not supported by this release: give network %s its options itself", q.Name)
+	case q.Ingress && q.ConfigOnly:
+		return linkspan.Errorf(linkspan.ErrForbidden, "configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported.")
 	case q.Ingress:
 		return linkspan.Errorf(linkspan.ErrForbidden, "Ingress network can only be global scope network")
 	case q.Scope == "swarm":
@@ -91,6 +97,19 @@ func family(field *bool, options map[string]string, option string, absent, known
 		on = *field
 	}
 	return on, nil
+}
+
+// withoutFamilies returns the options without those that a field of the request
+// overrides.
+func withoutFamilies(q apinetwork.CreateRequest, v version) map[string]string {
+	options := maps.Clone(q.Options)
+	if q.EnableIPv4 != nil && v >= 48 {
+		delete(options, optionIPv4)
+	}
+	if q.EnableIPv6 != nil {
+		delete(options, optionIPv6)
+	}
+	return options
 }
 
 // pools translates the address pools. An entry that says nothing asks for

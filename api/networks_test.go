@@ -131,9 +131,8 @@ func TestNetworkSpec(t *testing.T) {
 
 func TestNetworkRefusals(t *testing.T) {
 	for body, want := range map[string]string{
-		`{"Name":""}`:                                                                        "400 invalid name: name is empty",
-		`{"Name":"n","ConfigOnly":true}`:                                                     "501 config-only networks (--config-only, --config-from) are not supported by this release: give network n its options itself",
-		`{"Name":"n","ConfigFrom":{"Network":"c"}}`:                                          "501 config-only networks (--config-only, --config-from) are not supported by this release: give network n its options itself",
+		`{"Name":""}`: "400 invalid name: name is empty",
+		`{"Name":"n","ConfigOnly":true,"Ingress":true}`:                                      "403 configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported.",
 		`{"Name":"n","Scope":"swarm"}`:                                                       "403 cannot create a swarm scoped network when swarm is not active",
 		`{"Name":"n","Scope":"moon"}`:                                                        `400 invalid scope "moon": want local or global`,
 		`{"Name":"n","Ingress":true}`:                                                        "403 Ingress network can only be global scope network",

@@ -271,6 +271,9 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox
 	if row.Phase != store.Ready {
 		return none, n, linkspan.Errorf(linkspan.ErrNotFound, "network %s not found: it is being removed", n.Name)
 	}
+	if n.ConfigOnly {
+		return none, n, linkspan.Errorf(linkspan.ErrForbidden, "cannot create endpoint on configuration-only network: %s lends its settings to others (see: linkspan network create --config-from %s)", n.Name, n.Name)
+	}
 	driver, err := c.driver(n.Driver)
 	if err != nil {
 		return none, n, err

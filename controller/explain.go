@@ -35,7 +35,7 @@ func (c *Controller) ExplainCreate(ctx context.Context, spec NetworkSpec) (op.Pl
 	if err != nil {
 		return nil, err
 	}
-	taken, err := c.hostHoldings()
+	taken, err := c.takenFor(n)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func (c *Controller) ExplainCreate(ctx context.Context, spec NetworkSpec) (op.Pl
 		n, plan, err = c.reserveNetwork(t, n, driver, taken)
 		return err
 	})
-	if err != nil {
+	if err != nil || n.ConfigOnly {
 		return nil, err
 	}
 	return plan, driver.Check(ctx, c.o.Host, n)

@@ -1,172 +1,18 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
-	"time"
 
 	"github.com/linkspan/linkspan"
-	"github.com/linkspan/linkspan/dns"
-	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/endpoint"
-	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/network"
-	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/store"
 )
-
-// NetworkSpec is what a user wants of a new network. Pools without a subnet
-// get one from the default pools.
-type NetworkSpec struct {
-	Name, Driver    string
-	Options, Labels map[string]string
-	IPv4, IPv6      bool
-	Internal        bool
-	Attachable      bool
-	IPAMDriver      string
-	IPAMOptions     map[string]string
-	Pools           []ipam.Pool
-}
-
-// CreateNetwork makes a network: the row is there, with name and pools taken,
-// before the first kernel operation.
-func (c *Controller) CreateNetwork(ctx context.Context, spec NetworkSpec) (network.Network, error) {
-	if err := network.ValidateName(spec.Name); err != nil {
-		return network.Network{}, err
-	}
-	return c.createNetwork(ctx, spec)
-}
-
-func (c *Controller) createNetwork(ctx context.Context, spec NetworkSpec) (network.Network, error) {
-	n, driver, err := c.newNetwork(spec)
-	if err != nil {
-		return n, err
-	}
-	var taken []ipam.Holding
-	if asksIPAM(n) {
-		if taken, err = c.hostHoldings(); err != nil {
-			return n, err
-		}
-	}
-	var plan op.Plan
-	err = c.o.Store.Defer(func(t store.Tables) error {
-		n, plan, err = c.reserveNetwork(t, n, driver, taken)
-		if err == nil {
-			t.Networks.Put(n.ID, store.Row[network.Network]{Value: n, Phase: store.Creating, Plan: plan})
-		}
-		return err
-	})
-	if err != nil {
-		return n, err
-	}
-	if err = driver.Check(ctx, c.o.Host, n); err == nil {
-		err = c.prepareHost(ctx, n, driver)
-	}
-	if err == nil {
-		err = c.executor.Do(ctx, plan)
-	}
-	if err != nil {
-		return n, errors.Join(err, c.o.Store.Defer(func(t store.Tables) error {
-			t.Networks.Delete(n.ID)
-			return nil
-		}))
-	}
-	if err := c.o.Store.Update(func(t store.Tables) error {
-		t.Networks.SetPhase(n.ID, store.Ready)
-		return nil
-	}); err != nil {
-		return n, errors.Join(err, c.executor.Undo(ctx, plan))
-	}
-	c.openZone(n)
-	c.o.Events(Event{Action: "create", Network: n.ID, Name: n.Name, Driver: n.Driver})
-	return n, nil
-}
-
-// newNetwork turns a spec into a record, all but its pools.
-func (c *Controller) newNetwork(spec NetworkSpec) (network.Network, drivers.Driver, error) {
-	if spec.Driver == "" {
-		spec.Driver = "bridge"
-	}
-	driver, err := c.driver(spec.Driver)
-	if err != nil {
-		return network.Network{}, nil, err
-	}
-	if spec.IPAMDriver != "" && spec.IPAMDriver != "default" && spec.IPAMDriver != ipamNull {
-		return network.Network{}, nil, linkspan.Errorf(linkspan.ErrNotFound, "plugin %q not found", spec.IPAMDriver)
-	}
-	if !spec.IPv4 && !spec.IPv6 {
-		return network.Network{}, nil, linkspan.Errorf(linkspan.ErrInvalid, "IPv4 or IPv6 must be enabled")
-	}
-	if _, err = dns.ParseRecords(spec.Options[network.OptionRecords]); err != nil {
-		return network.Network{}, nil, linkspan.Errorf(linkspan.ErrInvalid, "option %s: %w", network.OptionRecords, err)
-	}
-	return network.Network{
-		ID: linkspan.NewID(), Name: spec.Name, Driver: spec.Driver, Scope: driver.Traits().Scope,
-		Created: time.Now().UTC(), Options: spec.Options, Labels: spec.Labels,
-		IPv4: spec.IPv4, IPv6: spec.IPv6, Internal: spec.Internal, Attachable: spec.Attachable,
-		IPAMDriver: cmp.Or(spec.IPAMDriver, "default"), IPAMOptions: spec.IPAMOptions, Pools: spec.Pools, MAC: network.RandomMAC(),
-	}, driver, nil
-}
-
-// reserveNetwork is the pure part of a creation: it takes the name, the pools
-// and what the plan claims of the kernel, or says who holds them.
-func (c *Controller) reserveNetwork(t store.Tables, n network.Network, driver drivers.Driver, taken []ipam.Holding) (network.Network, op.Plan, error) {
-	for _, row := range t.By.NetworksByName.All(n.Name) {
-		if row.Phase != store.Deleting {
-			return n, nil, linkspan.Errorf(linkspan.ErrConflict, "network with name %s already exists", n.Name)
-		}
-	}
-	traits := driver.Traits()
-	if traits.Single && t.By.NetworksByDriver.Len(n.Driver) > 0 {
-		return n, nil, linkspan.Errorf(linkspan.ErrForbidden, "only one instance of %q network is allowed", n.Driver)
-	}
-	if traits.Addresses {
-		pools, err := c.choosePools(t, n, traits, taken)
-		if err != nil {
-			return n, nil, err
-		}
-		n.Pools = pools
-	}
-	plan, err := c.networkPlan(n, driver)
-	if err != nil {
-		return n, nil, err
-	}
-	return n, plan, checkClaims(t, n, plan)
-}
-
-// networkPlan puts the firewall's rules before the driver's links.
-func (c *Controller) networkPlan(n network.Network, driver drivers.Driver) (op.Plan, error) {
-	plan, err := driver.Network(n)
-	if err != nil {
-		return nil, err
-	}
-	filtered, ok := driver.(drivers.Filtered)
-	if !ok {
-		return plan, nil
-	}
-	rules, err := filtered.Rules(n)
-	if err != nil {
-		return nil, err
-	}
-	return append(c.o.Firewall.Network(rules), plan...), nil
-}
-
-// checkClaims refuses a plan that wants a kernel object of another's plan.
-func checkClaims(t store.Tables, n network.Network, plan op.Plan) error {
-	for _, claim := range op.Claims(plan) {
-		for id, row := range t.By.NetworksByClaim.All(claim) {
-			if id != n.ID {
-				return linkspan.Errorf(linkspan.ErrForbidden, "cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name (%s)",
-					n.ID, n.Name, id, row.Value.Name, claim)
-			}
-		}
-	}
-	return nil
-}
 
 // RemoveNetwork undoes a network's stored plan. It refuses with the holders'
 // names while endpoints are attached.
@@ -181,6 +27,9 @@ func (c *Controller) RemoveNetwork(ctx context.Context, ref string) error {
 		n := row.Value
 		if network.Predefined(n.Name) {
 			return linkspan.Errorf(linkspan.ErrForbidden, "%s is a pre-defined network and cannot be removed", n.Name)
+		}
+		if err := refuseLent(t, n); err != nil {
+			return err
 		}
 		if err := refuseHeld(t, n); err != nil {
 			return err
@@ -206,8 +55,26 @@ func (c *Controller) finishNetwork(ctx context.Context, row store.Row[network.Ne
 		t.Networks.Delete(n.ID)
 		return nil
 	})
-	c.o.Events(Event{Action: "destroy", Network: n.ID, Name: n.Name, Driver: n.Driver})
+	if !n.ConfigOnly {
+		c.o.Events(Event{Action: "destroy", Network: n.ID, Name: n.Name, Driver: n.Driver})
+	}
 	return err
+}
+
+// refuseLent refuses to remove a configuration that networks were made from.
+func refuseLent(t store.Tables, n network.Network) error {
+	if !n.ConfigOnly {
+		return nil
+	}
+	var names []string
+	for _, row := range t.By.NetworksByConfig.All(n.Name) {
+		names = append(names, row.Value.Name)
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	return linkspan.Errorf(linkspan.ErrForbidden, "error while removing network: configuration network %q is in use by %s", n.Name, strings.Join(names, ", "))
 }
 
 func refuseHeld(t store.Tables, n network.Network) error {
@@ -305,7 +172,7 @@ func (c *Controller) Prune(ctx context.Context, match func(network.Network) bool
 	var unused []network.Network
 	c.o.Store.View(func(t store.Tables) {
 		for id, row := range t.Networks.All() {
-			if row.Phase == store.Ready && !network.Predefined(row.Value.Name) && t.By.EndpointsByNetwork.Len(id) == 0 {
+			if row.Phase == store.Ready && !network.Predefined(row.Value.Name) && !row.Value.ConfigOnly && t.By.EndpointsByNetwork.Len(id) == 0 {
 				unused = append(unused, row.Value)
 			}
 		}

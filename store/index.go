@@ -132,9 +132,14 @@ type Indexes struct {
 func newIndexes(t Tables) Indexes {
 	type endpoints = Row[endpoint.Endpoint]
 	by := Indexes{
-		NetworksByName:   newIndex(t.Networks, func(r Row[network.Network]) []string { return []string{r.Value.Name} }),
-		NetworksByDriver: newIndex(t.Networks, func(r Row[network.Network]) []string { return []string{r.Value.Driver} }),
-		NetworksByClaim:  newIndex(t.Networks, func(r Row[network.Network]) []string { return op.Claims(r.Plan) }),
+		NetworksByName: newIndex(t.Networks, func(r Row[network.Network]) []string { return []string{r.Value.Name} }),
+		NetworksByDriver: newIndex(t.Networks, func(r Row[network.Network]) []string {
+			if r.Value.ConfigOnly {
+				return nil // no driver has made it
+			}
+			return []string{r.Value.Driver}
+		}),
+		NetworksByClaim: newIndex(t.Networks, func(r Row[network.Network]) []string { return op.Claims(r.Plan) }),
 		NetworksByConfig: newIndex(t.Networks, func(r Row[network.Network]) []string {
 			if r.Value.ConfigFrom == "" {
 				return nil
