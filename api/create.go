@@ -132,19 +132,7 @@ func checkHostConfig(h *container.HostConfig) error {
 			return linkspan.Errorf(linkspan.ErrInvalid, "invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
 		}
 	}
-	return checkLogging(h)
-}
-
-// checkLogging refuses log drivers that there are not: output that goes
-// nowhere is found out too late.
-func checkLogging(h *container.HostConfig) error {
-	switch h.LogConfig.Type {
-	case "", "json-file":
-		return nil
-	case "local", "none", "journald", "syslog", "gelf", "fluentd", "awslogs", "splunk", "gcplogs", "etwlogs":
-		return linkspan.Errorf(linkspan.ErrNotImplemented, "log driver %q is not supported by this release: use json-file", h.LogConfig.Type)
-	}
-	return linkspan.Errorf(linkspan.ErrInvalid, "logger: no log driver named '%s' is registered", h.LogConfig.Type)
+	return runtime.CheckLogging(h)
 }
 
 // fillHostConfig puts in what a client that left it out will find in effect.

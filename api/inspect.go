@@ -49,7 +49,7 @@ func (s *Server) inspect(c runtime.Container) container.InspectResponse {
 	inspect := container.InspectResponse{
 		ID: string(c.ID), Created: c.Created.Format(time.RFC3339Nano), Path: path, Args: args, State: wireState(c.State), Image: c.Image,
 		RestartCount: c.State.RestartCount,
-		LogPath:      filepath.Join(data, string(c.ID)+"-json.log"), Name: "/" + c.Name, Driver: "overlay2", Platform: "linux",
+		LogPath:      logPath(c, data), Name: "/" + c.Name, Driver: "overlay2", Platform: "linux",
 		HostConfig: c.HostConfig, Config: &config, NetworkSettings: &settings, Mounts: mountPoints(c.HostConfig),
 		GraphDriver: &storage.DriverData{Name: "overlay2", Data: map[string]string{
 			"ID": string(c.ID), "LowerDir": strings.Join(lower(c), ":"), "UpperDir": filepath.Join(data, "upper"), "WorkDir": filepath.Join(data, "work"),
@@ -60,6 +60,14 @@ func (s *Server) inspect(c runtime.Container) container.InspectResponse {
 		inspect.HostsPath, inspect.ResolvConfPath, inspect.HostnamePath = filepath.Join(dir, "hosts"), filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "hostname")
 	}
 	return inspect
+}
+
+// logPath is empty for a log in a format that others are not to read.
+func logPath(c runtime.Container, data string) string {
+	if kind := c.HostConfig.LogConfig.Type; kind != "" && kind != "json-file" {
+		return ""
+	}
+	return filepath.Join(data, string(c.ID)+"-json.log")
 }
 
 func lower(c runtime.Container) []string {

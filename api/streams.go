@@ -245,7 +245,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) logOptions(r *http.Request) (runtime.LogOptions, error) {
-	o := runtime.LogOptions{Stdout: boolean(r, "stdout"), Stderr: boolean(r, "stderr"), Follow: boolean(r, "follow"), Timestamps: boolean(r, "timestamps"), Tail: -1}
+	o := runtime.LogOptions{Stdout: boolean(r, "stdout"), Stderr: boolean(r, "stderr"), Follow: boolean(r, "follow"), Timestamps: boolean(r, "timestamps"), Details: boolean(r, "details"), Tail: -1}
 	if !o.Stdout && !o.Stderr {
 		return o, linkspan.Errorf(linkspan.ErrInvalid, "Bad parameters: you must specify at least one of 'stdout' or 'stderr'")
 	}

@@ -96,7 +96,7 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 	drivers := slices.Sorted(slices.Values(a.NetworkDrivers))
 	info := system.Info{
 		ID: a.ID, Name: hostname, ServerVersion: a.Version, Driver: "overlay2", DriverStatus: [][2]string{},
-		Plugins:     system.PluginsInfo{Volume: []string{}, Network: drivers, Log: []string{"json-file"}},
+		Plugins:     system.PluginsInfo{Volume: []string{}, Network: drivers, Log: []string{"json-file", "local"}},
 		MemoryLimit: true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true, IPv4Forwarding: true,
 		Debug: a.Debug, NGoroutines: goruntime.NumGoroutine(), NEventsListener: int(s.events.watchers.Load()), SystemTime: s.now().Format(time.RFC3339Nano), LoggingDriver: "json-file",
 		CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(), KernelVersion: kernelRelease(), OperatingSystem: operatingSystem(), OSType: "linux",

@@ -148,7 +148,10 @@ func (r *Runtime) newContainer(q Request) (Container, []string, error) {
 	if err := checkModes(host); err != nil {
 		return c, nil, err
 	}
-	return c, warningsFor(host), nil
+	if err := checkShares(q.Config, host); err != nil {
+		return c, nil, err
+	}
+	return c, r.warningsFor(host), nil
 }
 
 func checkLayers(c Container) error {
@@ -183,27 +186,35 @@ func checkModes(h *container.HostConfig) error {
 		option string
 		given  bool
 	}{
-		{"--pid " + string(h.PidMode), h.PidMode != "" && h.PidMode != "private"},
-		{"--ipc " + string(h.IpcMode), !h.IpcMode.IsEmpty() && !h.IpcMode.IsPrivate() && !h.IpcMode.IsShareable()},
-		{"--uts " + string(h.UTSMode), h.UTSMode != ""},
 		{"--userns " + string(h.UsernsMode), h.UsernsMode != "" && !h.UsernsMode.IsHost()},
 		{"--volumes-from", len(h.VolumesFrom) > 0},
-		{"--device", len(h.Devices)+len(h.DeviceRequests)+len(h.DeviceCgroupRules) > 0},
+		{"--gpus", len(h.DeviceRequests) > 0},
 		{"--cgroup-parent", h.CgroupParent != ""},
-		{"--runtime " + h.Runtime, h.Runtime != "" && h.Runtime != "runc"},
 	}
 	for _, u := range unsupported {
 		if u.given {
 			return linkspan.Errorf(linkspan.ErrNotImplemented, "%s is not supported by this runtime", u.option)
 		}
 	}
-	return nil
+	switch h.Runtime {
+	case "", "runc", "io.containerd.runc.v2", "linkspan":
+	default:
+		return linkspan.Errorf(linkspan.ErrInvalid, "unknown or invalid runtime name: %s", h.Runtime)
+	}
+	return checkDevices(h)
 }
 
-func warningsFor(h *container.HostConfig) []string {
+// warningsFor tells what is accepted and has no effect.
+func (r *Runtime) warningsFor(h *container.HostConfig) []string {
 	var warnings []string
-	if h.Init != nil && *h.Init {
-		warnings = append(warnings, "--init is recorded but not acted on: the command itself is PID 1")
+	if limits, err := limitsOf(h); err == nil {
+		warnings = r.cgroups.Without(limits)
+	}
+	if h.CPURealtimePeriod != 0 || h.CPURealtimeRuntime != 0 {
+		warnings = append(warnings, "Real-time scheduling of processors is recorded and not acted on.")
+	}
+	if len(h.StorageOpt) > 0 {
+		warnings = append(warnings, "Storage options are recorded and not acted on.")
 	}
 	return warnings
 }

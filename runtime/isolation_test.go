@@ -20,7 +20,7 @@ func TestIsolation(t *testing.T) {
 	mark := filepath.Join("/tmp", "linkspan-runtime-test-mark")
 	tests := []struct{ name, script, want string }{
 		{"PID 1", "echo $$", "1"},
-		{"own processes only", "ls /proc | grep -c '^[0-9]'", "3"}, // sh, ls, grep
+		{"own processes only", "ls /proc >/tmp/own; grep -c '^[0-9]' /tmp/own", "2"}, // sh, ls
 		{"host name", "hostname; cat /proc/sys/kernel/hostname", "box\nbox"},
 		{"own cgroup", "grep -v cpuset /proc/self/cgroup | cut -d: -f3 | sort -u", "/"},
 		{"cgroup tree read-only", "mkdir /sys/fs/cgroup/memory/x 2>/dev/null; echo $?; ls /sys/fs/cgroup/memory | grep -c memory.limit_in_bytes", "1\n1"},

@@ -1,16 +1,13 @@
 package runtime
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
+	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +20,7 @@ type LogOptions struct {
 	Stdout, Stderr bool
 	Follow         bool // go on until the container stops
 	Timestamps     bool // RFC 3339 and a blank before each line
+	Details        bool // what the log driver's options labels and env choose, before each line
 	Since, Until   time.Time
 	Tail           int // the last lines only; negative is all
 }
@@ -45,76 +43,70 @@ func (r *Runtime) Logs(ctx context.Context, ref string, o LogOptions, w io.Write
 		return err
 	}
 	c := e.get()
+	if c.HostConfig.LogConfig.Type == "none" {
+		return linkspan.Errorf(linkspan.ErrNotImplemented, "configured logging driver does not support reading")
+	}
 	if !o.Follow {
 		return r.readLog(ctx, c, o, -1, w)
 	}
 	return r.followLog(ctx, e, o, w)
 }
 
-// readLog writes the log up to a length in bytes; negative is all there is.
+// readLog writes the log up to a length in bytes of the newest file; negative
+// is all there is.
 func (r *Runtime) readLog(ctx context.Context, c Container, o LogOptions, length int64, w io.Writer) error {
-	file, err := os.Open(r.logFile(c.ID))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it has never run
-	}
+	l, err := r.openLog(c, o, w)
 	if err != nil {
-		return fmt.Errorf("reading the log of container %s: %w", c.ID.Short(), err)
+		return err
 	}
-	defer file.Close()
-	l := logReader{options: o, raw: c.Config.Tty, w: w}
-	start, err := l.seek(file)
-	if err != nil {
-		return fmt.Errorf("reading the log of container %s: %w", c.ID.Short(), err)
-	}
-	var from io.Reader = file
-	if length >= 0 {
-		from = io.LimitReader(file, max(length-start, 0))
-	}
-	return l.copy(ctx, bufio.NewReaderSize(from, 64<<10))
+	defer l.close()
+	return l.all(ctx, length)
 }
 
 // followLog reads to the end, and again at each change of the file, until the
 // container has stopped before the last reading began.
 func (r *Runtime) followLog(ctx context.Context, e *entry, o LogOptions, w io.Writer) error {
 	c := e.get()
-	// A container that was never started has no file to watch yet.
-	file, err := os.OpenFile(r.logFile(c.ID), os.O_CREATE|os.O_RDONLY, 0o640)
-	if err != nil {
-		return fmt.Errorf("reading the log of container %s: %w", c.ID.Short(), err)
-	}
-	defer file.Close()
-	watch, err := watchFile(file.Name())
+	path := r.logFile(c)
+	watch, err := newWatch()
 	if err != nil {
 		return fmt.Errorf("watching the log of container %s: %w", c.ID.Short(), err)
 	}
-	defer watch.Close()
-	written := make(chan struct{}, 1)
-	go func() {
-		buf := make([]byte, 4<<10)
-		for {
-			if _, err := watch.Read(buf); err != nil {
-				return
-			}
-			select {
-			case written <- struct{}{}:
-			default:
-			}
-		}
-	}()
-	l := logReader{options: o, raw: c.Config.Tty, w: w}
-	if _, err := l.seek(file); err != nil {
-		return fmt.Errorf("reading the log of container %s: %w", c.ID.Short(), err)
+	defer watch.close()
+	l, err := r.openLog(c, o, w)
+	if err != nil {
+		return err
 	}
-	reader := bufio.NewReaderSize(file, 64<<10)
+	defer l.close()
+	newest := l.files[len(l.files)-1]
+	if err = watch.add(newest); err == nil {
+		err = l.all(ctx, -1)
+	}
+	if err != nil {
+		return err
+	}
 	for {
 		e.mu.Lock()
-		running, changed := e.c.State.Running() && !e.removed, e.changed
+		running, changed := e.c.State.Active() && !e.removed, e.changed
 		e.mu.Unlock()
-		if err := l.copy(ctx, reader); err != nil || !running || l.past {
+		rotated := l.rotated(path) // asked before the reading, which then gets all of it
+		if err := l.copy(ctx); err != nil || l.past {
 			return err
 		}
+		if rotated {
+			if err := l.next(ctx, path); err != nil {
+				return err
+			}
+			if err := watch.add(l.files[0]); err != nil {
+				return err
+			}
+			continue
+		}
+		if !running {
+			return nil
+		}
 		select {
-		case <-written:
+		case <-watch.written:
 		case <-changed:
 		case <-ctx.Done():
 			return ctx.Err()
@@ -122,127 +114,51 @@ func (r *Runtime) followLog(ctx context.Context, e *entry, o LogOptions, w io.Wr
 	}
 }
 
-// watchFile returns an inotify descriptor that is readable after a write.
-func watchFile(name string) (*os.File, error) {
+// watch tells of writes to files, and that they were renamed.
+type watch struct {
+	file    *os.File
+	raw     syscall.RawConn
+	written chan struct{}
+}
+
+func newWatch() (*watch, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, os.NewSyscallError("inotify_init", err)
 	}
-	if _, err := unix.InotifyAddWatch(fd, name, unix.IN_MODIFY); err != nil {
-		unix.Close(fd)
-		return nil, os.NewSyscallError("inotify_add_watch", err)
+	w := &watch{file: os.NewFile(uintptr(fd), "inotify"), written: make(chan struct{}, 1)}
+	if w.raw, err = w.file.SyscallConn(); err != nil {
+		return nil, errors.Join(err, w.file.Close())
 	}
-	return os.NewFile(uintptr(fd), "inotify"), nil
-}
-
-type logReader struct {
-	options LogOptions
-	raw     bool
-	w       io.Writer
-	half    []byte // of a line that is being written
-	buf     []byte
-	past    bool // Until is over
-}
-
-// copy writes the lines up to the end of the reader.
-func (l *logReader) copy(ctx context.Context, reader *bufio.Reader) error {
-	for {
-		text, err := reader.ReadBytes('\n')
-		l.half = append(l.half, text...)
-		if errors.Is(err, io.EOF) {
-			return ctx.Err()
+	go func() {
+		buf := make([]byte, 4<<10)
+		for {
+			if _, err := w.file.Read(buf); err != nil {
+				return
+			}
+			select {
+			case w.written <- struct{}{}:
+			default:
+			}
 		}
-		if err != nil {
-			return fmt.Errorf("reading the log: %w", err)
-		}
-		var line logLine
-		damaged := json.Unmarshal(l.half, &line) != nil
-		l.half = l.half[:0]
-		if damaged { // a power cut; the rest is good
-			continue
-		}
-		if err := l.emit(line); err != nil || l.past {
-			return err
-		}
-	}
+	}()
+	return w, nil
 }
 
-func (l *logReader) emit(line logLine) error {
-	o := &l.options
-	switch {
-	case !o.Until.IsZero() && line.Time.After(o.Until):
-		l.past = true
-		return nil
-	case !o.wants(line):
-		return nil
-	}
-	l.buf = l.buf[:0]
-	stream := byte(1)
-	if line.Stream == "stderr" {
-		stream = 2
-	}
-	if !l.raw {
-		l.buf = append(l.buf, stream, 0, 0, 0, 0, 0, 0, 0)
-	}
-	if o.Timestamps {
-		// Docker pads the fraction, so that lines stay aligned.
-		l.buf = line.Time.AppendFormat(l.buf, "2006-01-02T15:04:05.000000000Z07:00")
-		l.buf = append(l.buf, ' ')
-	}
-	l.buf = append(l.buf, line.Log...)
-	if !l.raw {
-		binary.BigEndian.PutUint32(l.buf[4:], uint32(len(l.buf)-8))
-	}
-	_, err := l.w.Write(l.buf)
-	return err
-}
+func (w *watch) close() { w.file.Close() }
 
-func (o *LogOptions) wants(line logLine) bool {
-	if line.Stream == "stderr" && !o.Stderr || line.Stream != "stderr" && !o.Stdout {
-		return false
-	}
-	return o.Since.IsZero() || !line.Time.Before(o.Since)
-}
-
-// seek goes to where the last Tail lines begin, which it finds backwards from
-// the end, and returns that offset. Only lines that would be written count.
-func (l *logReader) seek(file *os.File) (int64, error) {
-	if l.options.Tail < 0 {
-		return 0, nil
-	}
-	info, err := file.Stat()
+// add watches an open file, which may have another name by now.
+func (w *watch) add(file *os.File) error {
+	fd, err := descriptor(file)
 	if err != nil {
-		return 0, err
+		return fmt.Errorf("watching the log: %w", err)
 	}
-	const chunk = 32 << 10
-	offset, left := info.Size(), l.options.Tail
-	var tail []byte // a line's end whose beginning is not read yet
-	begin := offset // of the lines found
-	for offset > 0 && left > 0 {
-		n := min(chunk, offset)
-		offset -= n
-		block := make([]byte, n, int(n)+len(tail))
-		if _, err = file.ReadAt(block, offset); err != nil {
-			return 0, err
-		}
-		tail = append(block, tail...)
-		for left > 0 {
-			end := len(tail)
-			if end > 0 && tail[end-1] == '\n' {
-				end--
-			}
-			i := bytes.LastIndexByte(tail[:end], '\n')
-			if i < 0 && offset > 0 || len(tail) == 0 {
-				break
-			}
-			var line logLine
-			if json.Unmarshal(tail[i+1:], &line) == nil && l.options.wants(line) {
-				left--
-				begin = offset + int64(i) + 1
-			}
-			tail = tail[:i+1]
-		}
+	var added error
+	err = w.raw.Control(func(inotify uintptr) {
+		_, added = unix.InotifyAddWatch(int(inotify), "/proc/self/fd/"+strconv.Itoa(fd), unix.IN_MODIFY|unix.IN_MOVE_SELF)
+	})
+	if err = errors.Join(err, os.NewSyscallError("inotify_add_watch", added)); err != nil {
+		return fmt.Errorf("watching the log: %w", err)
 	}
-	_, err = file.Seek(begin, io.SeekStart)
-	return begin, err
+	return nil
 }

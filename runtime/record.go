@@ -25,10 +25,6 @@ func (r *Runtime) execDir(id linkspan.ID) string {
 	return filepath.Join(r.options.ExecRoot, "containers", string(id))
 }
 
-func (r *Runtime) logFile(id linkspan.ID) string {
-	return filepath.Join(r.dataDir(id), string(id)+"-json.log")
-}
-
 // saveRecord writes what does not change from run to run. It is on the disk on
 // return, unless the container is removed at its exit: such a container is gone
 // after a power cut whether or not its record is.

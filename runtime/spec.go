@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"golang.org/x/sys/unix"
@@ -39,7 +40,7 @@ func (r *Runtime) spec(c Container, a Attachment, groups []cgroup.Dir) (*launch.
 		return nil, err
 	}
 	s := &launch.Spec{
-		ID: string(c.ID), Dir: r.execDir(c.ID), Log: r.logFile(c.ID), Netns: a.Netns, Lower: c.layers(),
+		ID: string(c.ID), Dir: r.execDir(c.ID), Netns: a.Netns, Lower: c.layers(),
 		Upper: filepath.Join(r.dataDir(c.ID), "upper"), Work: filepath.Join(r.dataDir(c.ID), "work"),
 		Host: hostname(c), Domain: c.Config.Domainname, ReadonlyRoot: h.ReadonlyRootfs, Privileged: h.Privileged,
 		HostCgroupns: h.CgroupnsMode.IsHost(), ShmSize: h.ShmSize, Process: process,
@@ -67,6 +68,13 @@ func (r *Runtime) spec(c Container, a Attachment, groups []cgroup.Dir) (*launch.
 		}
 		s.Cgroups = append(s.Cgroups, launch.Cgroup{Path: g.Path, Name: g.Name, Unified: g.Unified})
 	}
+	if s.Log, err = logOf(h.LogConfig); err != nil {
+		return nil, err
+	}
+	if s.Log.Files > 0 {
+		s.Log.Path = r.logFile(c)
+	}
+	s.Init = h.Init != nil && *h.Init
 	if s.Sysctls, err = sysctls(h); err != nil {
 		return nil, err
 	}
@@ -279,6 +287,20 @@ func limitsOf(h *container.HostConfig) (cgroup.Limits, error) {
 		Memory: h.Memory, MemorySwap: h.MemorySwap, Reservation: h.MemoryReservation, CPUShares: h.CPUShares, CPUQuota: h.CPUQuota,
 		CPUPeriod: h.CPUPeriod, CpusetCPUs: h.CpusetCpus, CpusetMems: h.CpusetMems, AllDevices: h.Privileged,
 	}
+	if h.MemorySwappiness != nil && *h.MemorySwappiness != -1 {
+		l.Swappiness = h.MemorySwappiness
+		if *l.Swappiness < 0 || *l.Swappiness > 100 {
+			return l, linkspan.Errorf(linkspan.ErrInvalid, "Invalid value: %d, valid memory swappiness range is 0-100", *l.Swappiness)
+		}
+	}
+	l.NoOOMKill, l.BlockWeight = h.OomKillDisable != nil && *h.OomKillDisable, h.BlkioWeight
+	if l.BlockWeight != 0 && (l.BlockWeight < 10 || l.BlockWeight > 1000) {
+		return l, linkspan.Errorf(linkspan.ErrInvalid, "Range of blkio weight is from 10 to 1000")
+	}
+	var err error
+	if l.Block, err = blockLimits(h); err != nil {
+		return l, err
+	}
 	if h.PidsLimit != nil {
 		l.Pids = max(*h.PidsLimit, 0)
 	}
@@ -302,4 +324,27 @@ func limitsOf(h *container.HostConfig) (cgroup.Limits, error) {
 		l.CPUQuota = h.NanoCPUs * l.CPUPeriod / 1_000_000_000
 	}
 	return l, nil
+}
+
+// blockLimits looks up the devices of limits on block I/O.
+func blockLimits(h *container.HostConfig) ([]cgroup.BlockLimit, error) {
+	var list []cgroup.BlockLimit
+	for _, family := range []struct {
+		kind    string
+		devices []*blkiodev.ThrottleDevice
+	}{
+		{"read_bps", h.BlkioDeviceReadBps},
+		{"write_bps", h.BlkioDeviceWriteBps},
+		{"read_iops", h.BlkioDeviceReadIOps},
+		{"write_iops", h.BlkioDeviceWriteIOps},
+	} {
+		for _, d := range family.devices {
+			var st unix.Stat_t
+			if err := unix.Stat(d.Path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
+				return nil, linkspan.Errorf(linkspan.ErrInvalid, "limiting block I/O: %s is not a block device", d.Path)
+			}
+			list = append(list, cgroup.BlockLimit{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev), Kind: family.kind, Rate: d.Rate})
+		}
+	}
+	return list, nil
 }

@@ -128,6 +128,11 @@ func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *
 	if err != nil {
 		return err
 	}
+	devices, rules, err := devicesOf(c.HostConfig)
+	if err != nil {
+		return err
+	}
+	limits.Devices = rules
 	if started.group, err = r.cgroups.Create(string(c.ID), limits); err != nil {
 		return err
 	}
@@ -140,6 +145,10 @@ func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *
 	if err != nil {
 		return err
 	}
+	if err := r.share(c, spec); err != nil {
+		return err
+	}
+	spec.Devices = devices
 	return r.send(e, spec, attachment.Keep, started)
 }
 

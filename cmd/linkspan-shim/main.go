@@ -1,6 +1,6 @@
 // Command linkspan-shim is the parent of one container. The daemon starts it
 // with a listening socket as descriptor 3; see package launch for what it is
-// told there.
+// told there. With --init the same program is the container's PID 1.
 package main
 
 import (
@@ -10,6 +10,9 @@ import (
 )
 
 func main() {
+	if os.Args[0] == launch.InitName {
+		os.Exit(launch.Init(os.Args[1:]))
+	}
 	if err := launch.Serve(3); err != nil {
 		os.Stderr.WriteString("linkspan-shim: " + err.Error() + "\n")
 		os.Exit(1)

@@ -187,3 +187,59 @@ func (g Group) Exists() bool {
 	}
 	return false
 }
+
+// Update sets limits of a group that is in use. In version 1 the limit of
+// memory must not be above that of memory and swap at any moment, so which of
+// the two comes first depends on the direction.
+func (t *Tree) Update(id string, limits Limits) error {
+	for _, d := range t.Group(id).Dirs {
+		if d.isCpuset() {
+			if err := t.updateCpuset(id, d, limits); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, c := range d.Controllers {
+			settings := limits.settings(c, d.Unified)
+			var again [][2]string
+			for _, s := range settings {
+				err := write(d.Path, s[0], s[1])
+				switch {
+				case errors.Is(err, unix.EINVAL) && c == "memory" && !d.Unified:
+					again = append(again, s)
+				case err != nil && !errors.Is(err, unix.ENOENT):
+					return err
+				}
+			}
+			for _, s := range again {
+				if err := write(d.Path, s[0], s[1]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// updateCpuset makes the directory if the container had no need of it so far.
+func (t *Tree) updateCpuset(id string, d Dir, limits Limits) error {
+	if limits.CpusetCPUs == "" && limits.CpusetMems == "" {
+		return nil
+	}
+	if _, err := os.Stat(d.Path); errors.Is(err, fs.ErrNotExist) {
+		if err := t.makeDir(d); err != nil {
+			return err
+		}
+		for _, pid := range t.Group(id).Pids() {
+			if err := write(d.Path, "cgroup.procs", strconv.Itoa(pid)); err != nil && !errors.Is(err, unix.ESRCH) {
+				return err
+			}
+		}
+	}
+	for _, s := range limits.settings("cpuset", false) {
+		if err := write(d.Path, s[0], s[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

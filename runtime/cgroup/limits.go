@@ -3,6 +3,9 @@ package cgroup
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,7 +25,19 @@ type Limits struct {
 	CpusetCPUs  string
 	CpusetMems  string
 	Pids        int64
-	AllDevices  bool // no allow-list
+	Swappiness  *int64 // 0…100; nil is the machine's
+	NoOOMKill   bool   // who wants more memory waits
+	BlockWeight uint16 // relative, 10…1000
+	Block       []BlockLimit
+	AllDevices  bool     // no allow-list
+	Devices     []string // lines of the allow-list beside those that every container has
+}
+
+// BlockLimit bounds the traffic with one block device.
+type BlockLimit struct {
+	Major, Minor uint32
+	Kind         string // read_bps, write_bps, read_iops or write_iops
+	Rate         uint64 // bytes or operations a second
 }
 
 // Check refuses what this kernel, or the way its cgroups are mounted, could
@@ -52,12 +67,48 @@ var devices = [...]string{
 	"c 5:0 rwm", "c 5:1 rwm", "c 5:2 rwm", "c 136:* rwm", // tty console ptmx pts
 }
 
+// Without are the limits that this kernel does not have a file for: Create and
+// Update leave those out.
+func (t *Tree) Without(l Limits) []string {
+	var missing []string
+	if l.BlockWeight > 0 && !t.hasFile("blkio", "blkio.bfq.weight", "io.bfq.weight") && !t.hasFile("blkio", "blkio.weight", "io.weight") {
+		missing = append(missing, "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.")
+	}
+	if len(l.Block) > 0 && !t.hasFile("blkio", "blkio.throttle.read_bps_device", "io.max") {
+		missing = append(missing, "Your kernel does not support Block I/O limits or the cgroup is not mounted. Limits discarded.")
+	}
+	if l.Swappiness != nil && !t.hasFile("memory", "memory.swappiness", "") {
+		missing = append(missing, "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.")
+	}
+	if l.NoOOMKill && !t.hasFile("memory", "memory.oom_control", "") {
+		missing = append(missing, "Your kernel does not support OomKillDisable. OomKillDisable discarded.")
+	}
+	return missing
+}
+
+// hasFile looks for a file below the root of the controller's hierarchy, where
+// alone some of version 2 are.
+func (t *Tree) hasFile(controller, one, two string) bool {
+	for _, h := range t.hierarchies {
+		if !h.Unified && slices.Contains(h.Controllers, controller) {
+			_, err := os.Stat(filepath.Join(h.Mount, one))
+			return err == nil
+		}
+		if h.Unified && two != "" {
+			if found, err := filepath.Glob(filepath.Join(h.Mount, "*", two)); err == nil && len(found) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (l Limits) apply(d Dir) error {
 	for _, c := range d.Controllers {
 		for _, s := range l.settings(c, d.Unified) {
 			err := write(d.Path, s[0], s[1])
-			if errors.Is(err, unix.ENOENT) && strings.Contains(s[0], "sw") {
-				continue // a kernel that does not account for swap: the limit of memory holds alone
+			if errors.Is(err, unix.ENOENT) && (strings.Contains(s[0], "sw") || strings.Contains(s[0], "io.") || strings.Contains(s[0], "oom")) {
+				continue // Without has said so; without account of swap the limit of memory holds alone
 			}
 			if err != nil {
 				return err
@@ -69,7 +120,7 @@ func (l Limits) apply(d Dir) error {
 		if err := write(d.Path, "devices.deny", "a"); err != nil {
 			return err
 		}
-		for _, rule := range devices {
+		for _, rule := range slices.Concat(devices[:], l.Devices) {
 			if err := write(d.Path, "devices.allow", rule); err != nil {
 				return err
 			}
@@ -116,6 +167,33 @@ func (l Limits) settings(controller string, unified bool) [][2]string {
 		if l.Pids > 0 {
 			set("pids.max", number(l.Pids))
 		}
+	case "blkio", "io":
+		return l.block(unified)
+	}
+	return list
+}
+
+// block is all of block I/O. The weights of the two versions have the same
+// middle of 100, or of 500.
+func (l Limits) block(unified bool) [][2]string {
+	var list [][2]string
+	prefix := map[bool]string{false: "blkio.", true: "io."}[unified]
+	if l.BlockWeight > 0 {
+		weight := strconv.Itoa(int(l.BlockWeight))
+		list = append(list, [2]string{prefix + "bfq.weight", weight})
+		if unified {
+			weight = strconv.Itoa(1 + (int(l.BlockWeight)-10)*9999/990)
+		}
+		list = append(list, [2]string{prefix + "weight", weight})
+	}
+	for _, b := range l.Block {
+		device := fmt.Sprintf("%d:%d", b.Major, b.Minor)
+		if unified {
+			key := map[string]string{"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}[b.Kind]
+			list = append(list, [2]string{"io.max", fmt.Sprintf("%s %s=%d", device, key, b.Rate)})
+			continue
+		}
+		list = append(list, [2]string{"blkio.throttle." + b.Kind + "_device", fmt.Sprintf("%s %d", device, b.Rate)})
 	}
 	return list
 }
@@ -139,6 +217,12 @@ func (l Limits) memory(unified bool) [][2]string {
 		list = append(list, [2]string{"memory.swap.max", number(l.MemorySwap - l.Memory)})
 	case l.MemorySwap > 0:
 		list = append(list, [2]string{"memory.memsw.limit_in_bytes", number(l.MemorySwap)})
+	}
+	if l.Swappiness != nil && !unified {
+		list = append(list, [2]string{"memory.swappiness", number(*l.Swappiness)})
+	}
+	if l.NoOOMKill && !unified {
+		list = append(list, [2]string{"memory.oom_control", "1"})
 	}
 	return list
 }

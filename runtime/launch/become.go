@@ -58,10 +58,27 @@ type capData struct {
 	_                    uint32 // inheritable: none
 }
 
-// become gives up what the process may not have and replaces the program. The
-// filter needs CAP_SYS_ADMIN or no_new_privs: without the latter it must come
-// before the capabilities go, and then filters the steps after it as well.
+// become gives up what the process may not have and replaces the program.
 func (c *child) become(p *Process, id identity, program string) {
+	c.giveUp(p, id)
+	c.call("exec "+p.Args[0], unix.SYS_EXECVE, c.str(program), c.vector(p.Args), c.vector(p.Env))
+}
+
+// becomeInit does the same for our own init, whose program has no path in the
+// container: the descriptor is of ours. It takes over the report, so that a
+// start is over when the program runs, and a signal after it finds it.
+func (c *child) becomeInit(p *Process, id identity, program int) {
+	c.giveUp(p, id)
+	c.handOver = len(c.steps)
+	c.call("handing over the report", unix.SYS_DUP3, 0, initReport, 0)
+	args := append([]string{InitName, "--"}, p.Args...)
+	c.call("exec "+InitName, unix.SYS_EXECVEAT, uintptr(program), c.bytes(""), c.vector(args), c.vector(p.Env), unix.AT_EMPTY_PATH)
+}
+
+// giveUp gives up what the process may not have. The filter needs CAP_SYS_ADMIN
+// or no_new_privs: without the latter it must come before the capabilities go,
+// and then filters the steps after it as well.
+func (c *child) giveUp(p *Process, id identity) {
 	c.oomAdj(p.OOMAdj)
 	c.limits(p)
 	if p.NoNewPrivs {
@@ -92,7 +109,6 @@ func (c *child) become(p *Process, id identity, program string) {
 	if p.NoNewPrivs {
 		c.seccomp(p.Seccomp)
 	}
-	c.call("exec "+p.Args[0], unix.SYS_EXECVE, c.str(program), c.vector(p.Args), c.vector(p.Env))
 }
 
 func (c *child) limits(p *Process) {

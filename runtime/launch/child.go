@@ -21,9 +21,10 @@ type step struct {
 // child collects the system calls that the new process makes between clone and
 // exec, and what they point to.
 type child struct {
-	steps []step
-	alive []any  // what the uintptrs point to; the heap does not move, but would be freed
-	text  []byte // strings, in one piece: each fresh page costs a fault, and the kernel copies it for the child
+	steps    []step
+	alive    []any  // what the uintptrs point to; the heap does not move, but would be freed
+	handOver int    // the step that gives the report to the init; 0 for none
+	text     []byte // strings, in one piece: each fresh page costs a fault, and the kernel copies it for the child
 }
 
 // newChild makes room for what a usual start takes.
@@ -86,6 +87,9 @@ func (c *child) start(flags uint64, cgroup int) (int, error) {
 		unix.Close(pipe[0])
 		return 0, doing("making a pipe", err)
 	}
+	if c.handOver > 0 {
+		c.steps[c.handOver].args[0] = uintptr(report)
+	}
 	args := &cloneArgs{flags: flags, exitSignal: uint64(unix.SIGCHLD)}
 	if cgroup >= 0 {
 		args.flags |= unix.CLONE_INTO_CGROUP
@@ -129,6 +133,9 @@ func (c *child) outcome(fd, pid int) error {
 	}
 	index := binary.NativeEndian.Uint64(buf[:])
 	errno := syscall.Errno(binary.NativeEndian.Uint64(buf[8:]))
+	if index == initFailed {
+		return execError("exec", errno)
+	}
 	failed := &c.steps[index]
 	if failed.nr == unix.SYS_EXECVE {
 		return execError(failed.what, errno)

@@ -16,14 +16,16 @@ const longestLine = 16 << 10
 // The shim writes it, so that it goes on while the daemon is away. It is
 // guarded by its session.
 type log struct {
-	file    *os.File
-	size    int64
-	pending [3][]byte // by stream: a line that has not ended
-	buf     []byte
+	settings Log
+	file     *os.File
+	size     int64
+	packing  chan struct{} // closed when the last rotated file is compressed; nil for none
+	pending  [3][]byte     // by stream: a line that has not ended
+	buf      []byte
 }
 
-func openLog(name string) (*log, error) {
-	file, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
+func openLog(settings Log) (*log, error) {
+	file, err := os.OpenFile(settings.Path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
 	if err != nil {
 		return nil, doing("opening the log", err)
 	}
@@ -31,7 +33,7 @@ func openLog(name string) (*log, error) {
 	if err != nil {
 		return nil, doing("opening the log", err)
 	}
-	return &log{file: file, size: info.Size()}, nil
+	return &log{settings: settings, file: file, size: info.Size()}, nil
 }
 
 // write takes what was read from a stream and logs the lines that it ends.
@@ -59,6 +61,10 @@ func (l *log) write(stream int, p []byte) {
 			l.pending[stream] = l.pending[stream][:0]
 		}
 		start = end
+		if l.settings.MaxSize > 0 && l.size+int64(len(l.buf)) >= l.settings.MaxSize {
+			l.flush()
+			l.buf = l.buf[:0]
+		}
 	}
 	l.flush()
 }
@@ -90,6 +96,9 @@ func (l *log) line(stream int, p []byte, now time.Time) {
 func (l *log) flush() {
 	n, _ := l.file.Write(l.buf)
 	l.size += int64(n)
+	if l.settings.MaxSize > 0 && l.size >= l.settings.MaxSize {
+		l.rotate()
+	}
 }
 
 // appendJSON escapes p for a JSON string; bytes that are not UTF-8 become

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -53,6 +54,10 @@ func enterRoot(s *Spec) ([]source, error) {
 	if err != nil {
 		return nil, err
 	}
+	shared, err := sharedMemory(s)
+	if err != nil {
+		return nil, err
+	}
 	if err := mountOverlay(s); err != nil {
 		return nil, err
 	}
@@ -70,7 +75,30 @@ func enterRoot(s *Spec) ([]source, error) {
 	if err := unix.Chdir("/"); err != nil {
 		return nil, doing("entering the new root", err)
 	}
-	return append(groups, sources...), nil
+	return slices.Concat(shared, groups, sources), nil
+}
+
+// sharedMemory takes the /dev/shm that goes with an IPC namespace which is not
+// the container's own.
+func sharedMemory(s *Spec) ([]source, error) {
+	shm := Mount{Source: "/dev/shm", Target: "/dev/shm", Type: "bind"}
+	if s.Ipc.Host {
+		return takeSources([]Mount{shm})
+	}
+	if s.Ipc.Pid == 0 {
+		return nil, nil
+	}
+	// A mount can be copied from within its own namespace only.
+	own, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, doing("opening the own mount namespace", err)
+	}
+	defer unix.Close(own)
+	if err = join(s.Ipc.Pid, unix.CLONE_NEWNS); err != nil {
+		return nil, doing("entering the mount namespace of process "+itoa(s.Ipc.Pid), err)
+	}
+	taken, err := takeSources([]Mount{shm})
+	return taken, errors.Join(err, doing("leaving the mount namespace of process "+itoa(s.Ipc.Pid), unix.Setns(own, unix.CLONE_NEWNS)))
 }
 
 func mountOverlay(s *Spec) error {
@@ -156,9 +184,11 @@ func furnish(s *Spec, sources []source) error {
 	base := []Mount{
 		{Target: "/dev", Type: "tmpfs", Flags: dev, Data: "mode=755,size=65536k"},
 		{Target: "/dev/pts", Type: "devpts", Flags: unix.MS_NOSUID | unix.MS_NOEXEC, Data: "newinstance,ptmxmode=0666,mode=0620,gid=5"},
-		{Target: "/dev/shm", Type: "tmpfs", Flags: noExec, Data: "mode=1777,size=" + itoa(s.ShmSize)},
 		{Target: "/dev/mqueue", Type: "mqueue", Flags: noExec},
 		{Target: "/sys", Type: "sysfs", Flags: sysFlags},
+	}
+	if s.Ipc.own() && !s.NoShm {
+		base = append(base, Mount{Target: "/dev/shm", Type: "tmpfs", Flags: noExec, Data: "mode=1777,size=" + itoa(s.ShmSize)})
 	}
 	for _, m := range base {
 		if err := place(source{fd: -1, mount: m, dir: true}); err != nil {
@@ -168,7 +198,7 @@ func furnish(s *Spec, sources []source) error {
 	if err := os.MkdirAll("/proc", 0o755); err != nil {
 		return doing("making /proc", err)
 	}
-	if err := makeDevices(); err != nil {
+	if err := makeDevices(s.Devices); err != nil {
 		return err
 	}
 	for _, src := range sources {
@@ -232,8 +262,9 @@ func makeTarget(target string, dir bool) error {
 	return unix.Close(fd)
 }
 
-// makeDevices fills /dev as Docker does: only nodes that lead nowhere.
-func makeDevices() error {
+// makeDevices fills /dev as Docker does: with nodes that lead nowhere, and those
+// that were asked for.
+func makeDevices(more []Device) error {
 	nodes := []struct {
 		name         string
 		major, minor uint32
@@ -265,7 +296,27 @@ func makeDevices() error {
 			return doing("linking "+l[1], err)
 		}
 	}
+	// Last: what is there already stays as every container has it.
+	for _, d := range more {
+		if err := makeDevice(d); err != nil {
+			return doing("making device "+d.Target, err)
+		}
+	}
 	return nil
+}
+
+func makeDevice(d Device) error {
+	if err := os.MkdirAll(path.Dir(d.Target), 0o755); err != nil {
+		return err
+	}
+	err := unix.Mknod(d.Target, uint32(d.Mode), int(unix.Mkdev(uint32(d.Major), uint32(d.Minor))))
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return unix.Lchown(d.Target, d.UID, d.GID)
 }
 
 func itoa[T ~int | ~int64 | ~uint64](n T) string {

@@ -123,7 +123,7 @@ func (s *shim) launch(conn *Conn, payload []byte) (Status, bool) {
 		err = errors.New("descriptors are missing")
 	}
 	var l *log
-	if err == nil && s.spec.Log != "" {
+	if err == nil && s.spec.Log.Path != "" {
 		l, err = openLog(s.spec.Log)
 	}
 	if err != nil {

@@ -5,7 +5,7 @@ package launch
 type Spec struct {
 	ID     string
 	Dir    string // of this container in the exec-root: the exit status is kept here
-	Log    string // file for the output, in lines of Docker's json-file format; "" keeps none
+	Log    Log
 	Netns  string // path of the network namespace; "" stays in the daemon's
 	Lower  []string
 	Upper  string // overlayfs: what the container writes
@@ -16,6 +16,11 @@ type Spec struct {
 	ReadonlyRoot  bool
 	Privileged    bool
 	HostCgroupns  bool
+	HostUts       bool
+	Init          bool // a small init is PID 1, and the process its child
+	Pid, Ipc      Share
+	NoShm         bool // no /dev/shm
+	Devices       []Device
 	Mounts        []Mount
 	Cgroups       []Cgroup
 	ShmSize       int64 // bytes
@@ -25,6 +30,31 @@ type Spec struct {
 	Process       Process
 
 	Attached []Attach // one for each leading descriptor received; the others are kept
+}
+
+// Log is where the output goes, in lines of Docker's json-file format.
+type Log struct {
+	Path     string // "" keeps none
+	MaxSize  int64  // bytes after which a new file is begun; 0 is no limit
+	Files    int    // how many files there may be, with the one that is written; 0 is 1
+	Compress bool   // those that are no longer written, by gzip
+}
+
+// Share says whose namespace of a kind the container has. The zero value is
+// one of its own.
+type Share struct {
+	Host bool
+	Pid  int // a process whose namespace it is, as the shim sees it; 0 for none
+}
+
+func (s Share) own() bool { return !s.Host && s.Pid == 0 }
+
+// Device is a device node.
+type Device struct {
+	Target       string // inside the container
+	Mode         int    // type and permissions, as in struct stat
+	Major, Minor int
+	UID, GID     int
 }
 
 // Mount is a bind mount of a path of the host, or a new file system.
@@ -104,13 +134,27 @@ type Status struct {
 }
 
 func (s *Spec) fields(c *coder) {
-	for _, v := range []*string{&s.ID, &s.Dir, &s.Log, &s.Netns, &s.Upper, &s.Work, &s.Host, &s.Domain} {
+	c.str(&s.Log.Path)
+	integer(c, &s.Log.MaxSize)
+	integer(c, &s.Log.Files)
+	c.flag(&s.Log.Compress)
+	for _, v := range []*Share{&s.Pid, &s.Ipc} {
+		c.flag(&v.Host)
+		integer(c, &v.Pid)
+	}
+	records(c, &s.Devices, func(d *Device) {
+		c.str(&d.Target)
+		for _, v := range []*int{&d.Mode, &d.Major, &d.Minor, &d.UID, &d.GID} {
+			integer(c, v)
+		}
+	})
+	for _, v := range []*string{&s.ID, &s.Dir, &s.Netns, &s.Upper, &s.Work, &s.Host, &s.Domain} {
 		c.str(v)
 	}
 	for _, v := range []*[]string{&s.Lower, &s.Sysctls, &s.MaskedPaths, &s.ReadonlyPaths} {
 		c.strs(v)
 	}
-	for _, v := range []*bool{&s.ReadonlyRoot, &s.Privileged, &s.HostCgroupns} {
+	for _, v := range []*bool{&s.ReadonlyRoot, &s.Privileged, &s.HostCgroupns, &s.HostUts, &s.Init, &s.NoShm} {
 		c.flag(v)
 	}
 	integer(c, &s.ShmSize)

@@ -36,6 +36,13 @@ func startContainer(s *Spec, io *stdio) (int, error) {
 	if group >= 0 {
 		defer unix.Close(group)
 	}
+	self := -1
+	if s.Init {
+		if self, err = ownProgram(); err != nil {
+			return 0, doing("opening the init", err)
+		}
+		defer unix.Close(self)
+	}
 	if err = enterNamespaces(s); err != nil {
 		return 0, err
 	}
@@ -67,8 +74,25 @@ func startContainer(s *Spec, io *stdio) (int, error) {
 		c.call("unsharing the cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	}
 	c.proc(s)
-	c.become(&s.Process, id, program)
+	if s.Init {
+		c.becomeInit(&s.Process, id, self)
+	} else {
+		c.become(&s.Process, id, program)
+	}
+	if !s.Pid.own() {
+		return c.start(0, group)
+	}
 	return c.start(unix.CLONE_NEWPID, group)
+}
+
+// ownProgram opens the shim's program, out of the way of initReport.
+func ownProgram() (int, error) {
+	fd, err := unix.Open("/proc/self/exe", oPath, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fd)
+	return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 10)
 }
 
 // startExec walks the calling thread into the container of pid.
@@ -144,15 +168,31 @@ func enterNamespaces(s *Spec) error {
 			return doing("entering network namespace "+s.Netns, err)
 		}
 	}
-	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC); err != nil {
+	spaces := unix.CLONE_NEWNS
+	if !s.HostUts {
+		spaces |= unix.CLONE_NEWUTS
+	}
+	if s.Ipc.own() {
+		spaces |= unix.CLONE_NEWIPC
+	}
+	if err := unix.Unshare(spaces); err != nil {
 		return doing("unsharing namespaces", err)
 	}
-	if err := unix.Sethostname([]byte(s.Host)); err != nil {
-		return doing("setting the host name", err)
+	if err := join(s.Ipc.Pid, unix.CLONE_NEWIPC); err != nil {
+		return doing("entering the IPC namespace of process "+itoa(s.Ipc.Pid), err)
 	}
-	if s.Domain != "" {
-		if err := unix.Setdomainname([]byte(s.Domain)); err != nil {
-			return doing("setting the domain name", err)
+	// Only children will be in it.
+	if err := join(s.Pid.Pid, unix.CLONE_NEWPID); err != nil {
+		return doing("entering the PID namespace of process "+itoa(s.Pid.Pid), err)
+	}
+	if !s.HostUts {
+		if err := unix.Sethostname([]byte(s.Host)); err != nil {
+			return doing("setting the host name", err)
+		}
+		if s.Domain != "" {
+			if err := unix.Setdomainname([]byte(s.Domain)); err != nil {
+				return doing("setting the domain name", err)
+			}
 		}
 	}
 	for _, kv := range s.Sysctls {
@@ -163,6 +203,19 @@ func enterNamespaces(s *Spec) error {
 		}
 	}
 	return nil
+}
+
+// join brings the calling thread into namespaces of a process; 0 is none.
+func join(pid, spaces int) error {
+	if pid == 0 {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Setns(fd, spaces)
 }
 
 // prepare finds in the new root what exec will need.
