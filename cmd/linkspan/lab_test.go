@@ -30,6 +30,29 @@ func TestSeeing(t *testing.T) {
 	if !regexp.MustCompile(`^CONTAINER +PID +CGROUP +IPC +NET +MNT +PID +USER +UTS\n\(here\) +\d+( +\d+){7}\nweb +\d+ +\d+ +\d+ +\d+ +\d+ +\d+ += +\d+$`).MatchString(out) {
 		t.Errorf("nsls:\n%s", out)
 	}
+	seen := make(chan string)
+	go func() {
+		out, _ := s.try("capture", "--live", "--count", "4", "web")
+		seen <- out
+	}()
+	// Pings go on until four frames were seen: whoever listens may not be there yet.
+	frames := ""
+	for waiting := true; waiting; {
+		s.do("exec", "web", "ping", "-c1", "-W1", "10.77.0.1")
+		select {
+		case frames = <-seen:
+			waiting = false
+		default:
+		}
+	}
+	for _, want := range []string{"listening to web eth0\n", "  web eth0  web > host  ICMPv4 EchoRequest  98 bytes\n", "  web eth0  host > web  ICMPv4 EchoReply  98 bytes\n"} {
+		if !strings.Contains(frames, want) {
+			t.Errorf("capture shows no %q:\n%s", want, frames)
+		}
+	}
+	if out, err := s.try("capture", "--live", "nobody"); err == nil || !strings.Contains(out, "nobody is no container, endpoint, link or bridge") {
+		t.Errorf("capture of nobody: %v\n%s", err, out)
+	}
 	s.do("kill", "web")
 	if out, err := s.try("nsls", "web"); err == nil || !strings.Contains(out, "is not running") {
 		t.Errorf("nsls of a container that ended: %v\n%s", err, out)

@@ -102,6 +102,7 @@ func House() Policy {
 			"github.com/moby/profiles":       {"runtime/..."},
 			"github.com/containerd/cgroups":  {"runtime/..."},
 			"github.com/spf13/cobra":         {"cmd/linkspan"},
+			"github.com/gopacket/gopacket":   {"lab/..."},
 			"github.com/moby/moby/client":    {"cmd/linkspan", "lab/..."},
 		},
 		Everywhere: []string{"github.com/vishvananda/netns"},
