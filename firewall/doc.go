@@ -47,6 +47,11 @@
 // chain, where a dropped packet leaves no conntrack entry behind either.
 //
 // Whoever asks for a published port is seen as who he is, except where the
-// answer would not find back: the machine itself asking from 127.0.0.1, and a
-// container asking for a port of its own network, bear the gateway's address.
+// answer would not find back: the machine itself asking from 127.0.0.1 bears the
+// gateway's address. A container that asks for a port of its own network, or of
+// its own, is not translated at all: with br_netfilter on, the kernel would
+// translate its packet while it is still in the bridge, and a bridge sends nothing
+// back out of the port that it came from, nor from one isolated port to another.
+// It reaches the socket that holds the port instead, whose owner, the container's
+// shim, relays the bytes.
 package firewall

@@ -101,8 +101,10 @@ type Backend interface {
 	// on the given bridge: in one transaction, whose cost depends neither on the
 	// length of a range nor on what is published already. Its undoing takes
 	// them back. Nothing is planned for ports that the endpoint's shim relays
-	// (see sandbox.Port). Network must have been done, with the mode of the
-	// ports' family: sandbox.Port.Routed belongs to Routed.
+	// because the families differ, nor for those who ask from that very network:
+	// they reach the socket that holds the port, and the shim relays. Network
+	// must have been done, with the mode of the ports' family:
+	// sandbox.Port.Routed belongs to Routed.
 	//
 	// What Sources do not allow is dropped, unless the machine itself sent it.
 	Ports(bridge string, ports []sandbox.Port) op.Plan

@@ -49,7 +49,6 @@ func (Backend) Network(n firewall.Network) op.Plan {
 		add("internal", "", name)
 		return op.Plan{{Why: why(n), Op: AddElements{elements}}}
 	}
-	add("loops", "", name, name)
 	add("into", into(n.Mode4), "ipv4", name)
 	add("into", into(n.Mode6), "ipv6", name)
 	if !n.Masquerade || n.Mode4 == firewall.Routed && n.Mode6 == firewall.Routed {

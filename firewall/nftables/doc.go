@@ -15,16 +15,15 @@
 //
 //	              ┌ to one of the machine's addresses?
 //	prerouting ───┤ guarded, allowed   whoever a list of sources leaves out ─▶ drop
+//	              │ home…     from the container's own network ─▶ to the socket that holds the port
 //	output ───────┘ published, bound, ranges   port ─▶ container
 //
-//	              │ loops     translated, and back where it came from ─▶ accept
 //	              │ within    iif . oif ─▶ accept, or drop if ICC is off
 //	forward ──────┤ internal  iif or oif in the set ─▶ drop
 //	              │           established, related ─▶ accept
 //	              │ networks  translated, and oif in the set ─▶ accept
 //	              │ into      family . oif ─▶ drop, accept, or what is published of a routed network
 //
-//	              │ loops     translated, and back where it came from ─▶ masquerade
 //	              │ networks  from 127.0.0.1 ─▶ masq.; else translated ─▶ accept
 //	postrouting ──┤ within    iif . oif ─▶ accept: no translation inside
 //	              │ snat4/6   iif ─▶ source address    ┐ if the source address

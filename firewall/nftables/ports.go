@@ -3,6 +3,7 @@ package nftables
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,14 +15,14 @@ import (
 // port is one element of a hash map, whose cost does not depend on the others.
 // A range that keeps its numbers is one element of a map of intervals; one that
 // shifts them is an element a port, because nftables does not add numbers.
-func (Backend) Ports(_ string, ports []sandbox.Port) op.Plan {
+func (Backend) Ports(bridge string, ports []sandbox.Port) op.Plan {
 	var elements []Element
 	var words []string
 	for _, p := range ports {
 		if p.Relayed() {
 			continue
 		}
-		elements = append(elements, portElements(p)...)
+		elements = append(elements, portElements(bridge, p)...)
 		words = append(words, p.String())
 	}
 	if elements == nil {
@@ -33,7 +34,7 @@ func (Backend) Ports(_ string, ports []sandbox.Port) op.Plan {
 	}}
 }
 
-func portElements(p sandbox.Port) []Element {
+func portElements(bridge string, p sandbox.Port) []Element {
 	addr, fam := p.To.Addr().String(), family(p.To.Addr())
 	everybody := netip.PrefixFrom(unspecified(p.To.Addr()), 0).String()
 	if p.Routed {
@@ -50,18 +51,22 @@ func portElements(p sandbox.Port) []Element {
 	if p.Sources != nil {
 		elements = append(elements, Element{Set: "guarded" + fam, Key: []string{host, p.Protocol, span(p.First, p.Count)}})
 	}
+	if p.Count > 1 {
+		elements = append(elements, Element{Set: "homeranges" + fam, Key: []string{bridge, host, p.Protocol, span(p.First, p.Count)}})
+	}
 	if p.Count > 1 && p.First == p.To.Port() {
 		return append(elements, Element{Set: "ranges" + fam, Key: []string{host, p.Protocol, span(p.First, p.Count)}, Value: addr})
 	}
+	home, published, at := "home"+fam, "published"+fam, []string{p.Protocol}
+	if !p.Host.IsUnspecified() {
+		home, published, at = "homebound"+fam, "bound"+fam, []string{host, p.Protocol}
+	}
 	for i := range int(p.Count) {
-		e := Element{
-			Set: "published" + fam, Key: []string{p.Protocol, strconv.Itoa(int(p.First) + i)},
-			Value: addr + " . " + strconv.Itoa(int(p.To.Port())+i),
+		key := append(slices.Clone(at), strconv.Itoa(int(p.First)+i))
+		if p.Count == 1 {
+			elements = append(elements, Element{Set: home, Key: append([]string{bridge}, key...)})
 		}
-		if !p.Host.IsUnspecified() {
-			e.Set, e.Key = "bound"+fam, append([]string{host}, e.Key...)
-		}
-		elements = append(elements, e)
+		elements = append(elements, Element{Set: published, Key: key, Value: addr + " . " + strconv.Itoa(int(p.To.Port())+i)})
 	}
 	return elements
 }

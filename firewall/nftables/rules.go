@@ -15,7 +15,6 @@ func baseSets() []set {
 	sets := []set{
 		{nftables.Set{Name: "networks", KeyType: ifname, KeyByteOrder: host}, "type ifname"},
 		{nftables.Set{Name: "within", IsMap: true, KeyType: nftables.MustConcatSetType(ifname, ifname), DataType: nftables.TypeVerdict}, "type ifname . ifname : verdict"},
-		{nftables.Set{Name: "loops", KeyType: nftables.MustConcatSetType(ifname, ifname)}, "type ifname . ifname"},
 		{nftables.Set{Name: "internal", KeyType: ifname, KeyByteOrder: host}, "type ifname"},
 		{nftables.Set{Name: "into", IsMap: true, KeyType: nftables.MustConcatSetType(nftables.TypeNFProto, ifname), DataType: nftables.TypeVerdict}, "type nf_proto . ifname : verdict"},
 		{nftables.Set{Name: "masq", KeyType: ifname, KeyByteOrder: host}, "type ifname"},
@@ -48,7 +47,11 @@ func portSets(family string, addr nftables.SetDatatype) []set {
 		s.decl += "; flags interval"
 		return s
 	}
+	ifname := nftables.TypeIFName
 	return []set{
+		hashed("home", ifname, proto, port),
+		hashed("homebound", ifname, addr, proto, port),
+		intervals(hashed("homeranges", ifname, addr, proto, port)),
 		leads(hashed("published", proto, port), addr, port),
 		leads(hashed("bound", addr, proto, port), addr, port),
 		intervals(leads(hashed("ranges", addr, proto, port), addr)),
@@ -91,6 +94,22 @@ func preroutingRules() []rule {
 			f.words("daddr", "proto", "dport") + " @guarded" + f.digit + " " + f.words("saddr", "daddr", "proto", "dport") + " != @allowed" + f.digit + " drop",
 			"a port with a list of sources is for those alone", exprs,
 		})
+	}
+	for _, f := range families() {
+		for _, home := range []struct {
+			set    string
+			fields []string
+		}{
+			{"home", []string{"iif", "proto", "dport"}},
+			{"homebound", []string{"iif", "daddr", "proto", "dport"}},
+			{"homeranges", []string{"iif", "daddr", "proto", "dport"}},
+		} {
+			text, exprs := f.words(home.fields...), f.load(home.fields...)
+			if home.set == "home" {
+				text = "meta nfproto " + f.protocol + " " + text
+			}
+			rules = append(rules, rule{text + " @" + home.set + f.digit + " accept", "a container's own network asks its shim", append(exprs, in(home.set+f.digit), verdict(expr.VerdictAccept))})
+		}
 	}
 	return append(rules, rule{"goto published", "the first packet of a conversation", []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: "published"}}})
 }
@@ -158,7 +177,6 @@ func routedRules() []rule {
 func forwardRules() []rule {
 	iif, oif := load(expr.MetaKeyIIFNAME, 1), load(expr.MetaKeyOIFNAME, 1)
 	return []rule{
-		{"ct status dnat iifname . oifname @loops accept", "back into the network that asks for a published port", append(translated(), iif, load(expr.MetaKeyOIFNAME, 2), in("loops"), verdict(expr.VerdictAccept))},
 		{"iifname . oifname vmap @within", "one network: accept, or drop if its containers are kept apart", []expr.Any{iif, load(expr.MetaKeyOIFNAME, 2), verdictOf("within")}},
 		{"iifname @internal drop", "nothing leaves an internal network", []expr.Any{iif, in("internal"), verdict(expr.VerdictDrop)}},
 		{"oifname @internal drop", "nothing enters an internal network", []expr.Any{oif, in("internal"), verdict(expr.VerdictDrop)}},
@@ -181,7 +199,6 @@ func postroutingRules() []rule {
 	}
 	source4, source6 := append(field4(12, 4), in("subnets4")), append(field6(8, 16), in("subnets6"))
 	return []rule{
-		{"ct status dnat iifname . oifname @loops masquerade", "or the answer would go past the translation", append(translated(), iif, load(expr.MetaKeyOIFNAME, 2), in("loops"), &expr.Masq{})},
 		{"ct status dnat ip saddr 127.0.0.0/8 oifname @networks masquerade", "a container cannot answer to 127.0.0.1", append(append(translated(), field4(12, 1)...), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{127}}, oif, in("networks"), &expr.Masq{})},
 		{"ct status dnat oifname @networks accept", "who asks for a published port is seen as who he is", append(translated(), oif, in("networks"), verdict(expr.VerdictAccept))},
 		{"iifname . oifname vmap @within", "one network: no translation", []expr.Any{iif, load(expr.MetaKeyOIFNAME, 2), verdictOf("within")}},
@@ -217,6 +234,9 @@ func (f addressFamily) load(fields ...string) []expr.Any {
 		at := register(word)
 		word++
 		switch field {
+		case "iif":
+			exprs = append(exprs, load(expr.MetaKeyIIFNAME, at))
+			word += 3
 		case "saddr", "daddr":
 			offset := f.source
 			if field == "daddr" {
@@ -247,6 +267,8 @@ func (f addressFamily) words(fields ...string) string {
 	words := make([]string, len(fields))
 	for i, field := range fields {
 		switch field {
+		case "iif":
+			words[i] = "iifname"
 		case "proto":
 			words[i] = "meta l4proto"
 		case "dport":
