@@ -47,6 +47,7 @@ type connector interface {
 	Disconnect(ctx context.Context, ref string, owner linkspan.ID, force bool) error
 	Rename(owner linkspan.ID, name string) error
 	Settings(owner linkspan.ID) container.NetworkSettings
+	Cables(owner linkspan.ID) ([]controller.Cable, error)
 }
 
 type connectionExplainer interface {

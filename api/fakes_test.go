@@ -49,6 +49,10 @@ type fakeNetworking struct {
 
 func (f *fakeNetworking) Networks() []network.Network { return f.all }
 
+func (f *fakeNetworking) Cables(linkspan.ID) ([]controller.Cable, error) {
+	return []controller.Cable{{Network: "lab", Interface: "eth0", HostLink: "veth0123456", HostIndex: 7, Bridge: "br-lab", Port: 1}}, nil
+}
+
 func (f *fakeNetworking) Network(ref string) (network.Network, error) {
 	for _, n := range f.all {
 		if n.Name == ref || string(n.ID) == ref {

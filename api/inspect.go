@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/storage"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/runtime"
 )
 
@@ -20,13 +21,41 @@ func (s *Server) inspectContainer(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return err
 	}
+	links, err := s.networks.Cables(c.ID)
+	if err != nil {
+		return err
+	}
 	v := versionOf(r)
-	inspect := s.inspect(c)
+	inspect, own := s.inspect(c), ownPart{links}
 	if v >= 52 {
-		writeJSON(w, http.StatusOK, inspect)
+		writeJSON(w, http.StatusOK, ownInspect{inspect, own})
 		return nil
 	}
-	writeJSON(w, http.StatusOK, legacyInspect(inspect, v))
+	old := legacyInspect(inspect, v)
+	old.Linkspan = own
+	writeJSON(w, http.StatusOK, old)
+	return nil
+}
+
+// ownInspect is a container's inspection with what Docker's does not have.
+type ownInspect struct {
+	container.InspectResponse
+	Linkspan ownPart
+}
+
+// ownPart is that.
+type ownPart struct{ Links []controller.Cable }
+
+func (s *Server) containerLinks(w http.ResponseWriter, r *http.Request) error {
+	c, err := s.containers.Get(variable(r, "ref"))
+	if err != nil {
+		return err
+	}
+	links, err := s.networks.Cables(c.ID)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, links)
 	return nil
 }
 

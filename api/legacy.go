@@ -21,6 +21,7 @@ type oldInspect struct {
 	container.InspectResponse
 	Config          *oldConfig
 	NetworkSettings *oldNetworkSettings
+	Linkspan        ownPart
 }
 
 type oldConfig struct {

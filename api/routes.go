@@ -102,6 +102,7 @@ func ownRoutes() []Route {
 		{"GET", "/linkspan/v1/commands/host/{ref}", (*Server).hostCommands},
 		{"GET", "/linkspan/v1/commands/container/{ref}", (*Server).containerCommands},
 		{"GET", "/linkspan/v1/commands/network/{ref}", (*Server).networkCommands},
+		{"GET", "/linkspan/v1/containers/{ref}/links", (*Server).containerLinks},
 	}
 }
 

@@ -38,6 +38,7 @@ type reservation struct {
 	config    store.Config
 	sandbox   store.Row[sandbox.Sandbox]
 	endpoints []store.Row[endpoint.Endpoint]
+	links     []link // the endpoints beside their networks
 	gateways  store.Row[store.Gateways]
 }
 
@@ -103,6 +104,7 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 		attachment.Keep, err = c.startResolver(r.sandbox.Value, nil)
 	}
 	if err == nil {
+		c.readyToAnnounce(r.links)
 		err = c.o.Store.Defer(func(t store.Tables) error {
 			if row, ok := t.Sandboxes.Get(r.sandbox.Value.ID); !ok || row.Phase != store.Creating {
 				return linkspan.Errorf(linkspan.ErrConflict, "container %s was stopped while it started", r.config.Name)
@@ -112,11 +114,12 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 		})
 	}
 	if err != nil {
-		c.stopResolver(r.sandbox.Value.ID)
+		c.silence(r)
 		return Attachment{}, setUpError(errors.Join(err, c.executor.Undo(ctx, r.plan()), c.drop(r)))
 	}
 	c.announceNames(owner)
 	c.refreshLinkers(owner)
+	c.startAnnouncing(r.links)
 	for _, row := range r.endpoints {
 		c.emit("connect", row.Value)
 	}
@@ -229,16 +232,23 @@ func (c *Controller) reserveSandbox(t store.Tables, owner linkspan.ID, host host
 	if r.config.Mode == "host" {
 		s.OfHost = true
 	}
+	taken, err := chosenInterfaces(r.config)
+	if err != nil {
+		return r, err
+	}
 	var links []link
 	for _, want := range r.config.Attachments {
-		row, n, err := c.reserveEndpoint(t, r.config, s, want, links)
-		if err != nil {
-			return r, err
+		row, n, failed := c.reserveEndpoint(t, r.config, s, want, taken)
+		if failed != nil {
+			return r, failed
 		}
+		taken[row.Value.Interface] = true
 		r.endpoints = append(r.endpoints, row)
 		links = append(links, link{row.Value, n})
 		s.Resolver = s.Resolver || c.named(n)
 	}
+	r.links = links
+	remember(t, owner, links...)
 	byPriority(links)
 	r.gateways.Value, r.gateways.Plan = gateways(s, links)
 	files, err := c.files(t, r.config, s, links, host)
@@ -261,7 +271,7 @@ func (c *Controller) sandboxPlan(s sandbox.Sandbox, files sandbox.Files) op.Plan
 }
 
 // reserveEndpoint is the pure part of an attachment: lease, MAC, names, plan.
-func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox.Sandbox, want endpoint.Config, others []link) (store.Row[endpoint.Endpoint], network.Network, error) {
+func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox.Sandbox, want endpoint.Config, taken map[string]bool) (store.Row[endpoint.Endpoint], network.Network, error) {
 	var none store.Row[endpoint.Endpoint]
 	row, err := findAttached(t, want)
 	if err != nil {
@@ -285,6 +295,9 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox
 	if err = checkNeighbours(t, n, e); err != nil {
 		return none, n, err
 	}
+	if e.MAC == "" {
+		e.MAC = want.Last.MAC
+	}
 	for e.MAC == "" || macHolder(t, n, e.MAC) != "" {
 		e.MAC = network.RandomMAC()
 	}
@@ -293,9 +306,7 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox
 			return none, n, err
 		}
 	}
-	if e.Interface, err = interfaceName(n, want, others); err != nil {
-		return none, n, err
-	}
+	e.Interface = interfaceName(n, want, taken)
 	plan, err := driver.Endpoint(n, e, s)
 	return store.Row[endpoint.Endpoint]{Value: e, Phase: store.Creating, Plan: plan}, n, err
 }
@@ -309,21 +320,6 @@ func findAttached(t store.Tables, want endpoint.Config) (store.Row[network.Netwo
 		}
 	}
 	return findNetwork(t, want.Network)
-}
-
-func interfaceName(n network.Network, want endpoint.Config, others []link) (string, error) {
-	taken := make(map[string]bool)
-	for _, l := range others {
-		taken[l.endpoint.Interface] = true
-	}
-	name, given := want.Options[endpoint.OptionInterface]
-	if !given {
-		return endpoint.FreeInterface(n.InterfacePrefix(), taken), nil
-	}
-	if taken[name] || name == "lo" {
-		return "", linkspan.Errorf(linkspan.ErrConflict, "interface name %s is taken already in this container: file exists", name)
-	}
-	return name, nil
 }
 
 // checkNeighbours refuses a second endpoint of one name, and a MAC that another
@@ -375,10 +371,7 @@ func liveOf(t store.Tables, owner linkspan.ID) (r reservation, found bool) {
 }
 
 func (c *Controller) finishSandbox(ctx context.Context, r reservation) error {
-	c.stopResolver(r.sandbox.Value.ID)
-	for _, row := range r.endpoints {
-		c.forgetNames(row.Value)
-	}
+	c.silence(r)
 	if err := c.executor.Undo(ctx, r.plan()); err != nil {
 		return err
 	}
@@ -388,6 +381,16 @@ func (c *Controller) finishSandbox(ctx context.Context, r reservation) error {
 		c.emit("disconnect", row.Value)
 	}
 	return err
+}
+
+// silence ends all that a container's network says to others: answers, names,
+// announcements.
+func (c *Controller) silence(r reservation) {
+	c.stopResolver(r.sandbox.Value.ID)
+	for _, row := range r.endpoints {
+		c.forgetNames(row.Value)
+		c.hush(row.Value.ID)
+	}
 }
 
 func (c *Controller) emit(action string, e endpoint.Endpoint) {

@@ -33,6 +33,7 @@ func (c *Controller) Connect(ctx context.Context, ref string, owner linkspan.ID,
 	if err = c.executor.Do(ctx, added.Plan); err != nil {
 		return errors.Join(err, c.dropEndpoint(added.Value))
 	}
+	c.readyToAnnounce(live.links)
 	err = c.o.Store.Defer(func(t store.Tables) error {
 		row, ok := t.Endpoints.Get(added.Value.ID)
 		if !ok || row.Phase != store.Creating {
@@ -42,8 +43,10 @@ func (c *Controller) Connect(ctx context.Context, ref string, owner linkspan.ID,
 		return nil
 	})
 	if err != nil {
+		c.hush(added.Value.ID)
 		return errors.Join(err, c.executor.Undo(ctx, added.Plan), c.dropEndpoint(added.Value))
 	}
+	c.startAnnouncing(live.links)
 	if err := c.settle(ctx, owner, host); err != nil {
 		return errors.Join(err, c.takeBack(ctx, added, host))
 	}
@@ -61,6 +64,7 @@ func (c *Controller) takeBack(ctx context.Context, added store.Row[endpoint.Endp
 	}); err != nil {
 		return err
 	}
+	c.hush(added.Value.ID)
 	err := errors.Join(c.settle(ctx, added.Value.Owner, host), c.executor.Undo(ctx, added.Plan))
 	if err != nil {
 		return fmt.Errorf("taking the connection back: %w", err)
@@ -99,12 +103,17 @@ func (c *Controller) reserveConnect(t store.Tables, ref string, owner linkspan.I
 		if live.Phase != store.Ready {
 			return r, false, linkspan.Errorf(linkspan.ErrConflict, "container %s is starting or stopping: try again", r.config.Name)
 		}
-		row, _, err := c.reserveEndpoint(t, r.config, live.Value, want, linksOf(t, live.Value.ID))
+		taken := interfacesOf(t, live.Value.ID)
+		if err = checkInterface(want, taken); err != nil {
+			return r, false, err
+		}
+		row, n, err := c.reserveEndpoint(t, r.config, live.Value, want, taken)
 		if err != nil {
 			return r, false, err
 		}
 		t.Endpoints.Put(row.Value.ID, row)
-		r.sandbox, r.endpoints = live, []store.Row[endpoint.Endpoint]{row}
+		r.sandbox, r.endpoints, r.links = live, []store.Row[endpoint.Endpoint]{row}, []link{{row.Value, n}}
+		want.Last = row.Value.Used()
 	}
 	r.config.Attachments = append(without(r.config.Attachments, want), want)
 	t.Configs.Put(owner, store.Row[store.Config]{Value: r.config, Phase: store.Ready})
@@ -164,6 +173,7 @@ func (c *Controller) Disconnect(ctx context.Context, ref string, owner linkspan.
 		return err
 	}
 	c.forgetNames(gone.Value)
+	c.hush(gone.Value.ID)
 	// The default route first: it must not outlive its link.
 	err = c.settle(ctx, owner, host)
 	if undoErr := c.finishEndpoint(ctx, gone); undoErr != nil {

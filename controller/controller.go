@@ -86,10 +86,11 @@ type Controller struct {
 	executor op.Executor
 	names    *dns.Server
 
-	mu        sync.Mutex
-	zones     map[linkspan.ID]*dns.Zone     // by network
-	resolvers map[linkspan.ID]*dns.Resolver // by sandbox, and the host's
-	writing   map[linkspan.ID]*sync.Mutex   // by sandbox: who brings its files up to date
+	mu         sync.Mutex
+	zones      map[linkspan.ID]*dns.Zone     // by network
+	resolvers  map[linkspan.ID]*dns.Resolver // by sandbox, and the host's
+	announcing map[linkspan.ID]announcement  // by endpoint
+	writing    map[linkspan.ID]*sync.Mutex   // by sandbox: who brings its files up to date
 
 	stop     context.CancelFunc
 	stopped  sync.WaitGroup
@@ -105,14 +106,15 @@ func New(o Options) *Controller {
 		o.Logf = func(string, ...any) {}
 	}
 	return &Controller{
-		o:         o,
-		executor:  op.Executor{Host: o.Host, Trace: o.Trace, Before: o.Before},
-		names:     dns.NewServer(),
-		zones:     make(map[linkspan.ID]*dns.Zone),
-		resolvers: make(map[linkspan.ID]*dns.Resolver),
-		writing:   make(map[linkspan.ID]*sync.Mutex),
-		stop:      func() {},
-		unfollow:  func() {},
+		o:          o,
+		executor:   op.Executor{Host: o.Host, Trace: o.Trace, Before: o.Before},
+		names:      dns.NewServer(),
+		zones:      make(map[linkspan.ID]*dns.Zone),
+		resolvers:  make(map[linkspan.ID]*dns.Resolver),
+		announcing: make(map[linkspan.ID]announcement),
+		writing:    make(map[linkspan.ID]*sync.Mutex),
+		stop:       func() {},
+		unfollow:   func() {},
 	}
 }
 
@@ -122,6 +124,7 @@ func (c *Controller) Close() {
 	c.stop()
 	c.stopped.Wait()
 	c.unfollow()
+	c.hushAll()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, resolver := range c.resolvers {

@@ -172,12 +172,13 @@ func lease(t store.Tables, n network.Network, e endpoint.Endpoint, cfg store.Con
 	for _, family := range []struct {
 		on, ipv6 bool
 		want     netip.Addr
+		kept     netip.Addr
 		last     *netip.Addr
 		lease    *netip.Prefix
 		gateway  *netip.Addr
 	}{
-		{n.IPv4, false, e.Config.IPv4, &cursor.Value.IPv4, &e.IPv4, &e.Gateway4},
-		{n.IPv6, true, e.Config.IPv6, &cursor.Value.IPv6, &e.IPv6, &e.Gateway6},
+		{n.IPv4, false, e.Config.IPv4, e.Config.Last.IPv4, &cursor.Value.IPv4, &e.IPv4, &e.Gateway4},
+		{n.IPv6, true, e.Config.IPv6, e.Config.Last.IPv6, &cursor.Value.IPv6, &e.IPv6, &e.Gateway6},
 	} {
 		if !family.on {
 			if family.want.IsValid() {
@@ -185,7 +186,11 @@ func lease(t store.Tables, n network.Network, e endpoint.Endpoint, cfg store.Con
 			}
 			continue
 		}
-		pool, addr, err := leaseFrom(n, family.ipv6, family.want, *family.last, held)
+		want := family.want
+		if !want.IsValid() && free(n, family.kept, held) {
+			want = family.kept
+		}
+		pool, addr, err := leaseFrom(n, family.ipv6, want, *family.last, held)
 		if err != nil {
 			return e, err
 		}
@@ -202,6 +207,13 @@ func lease(t store.Tables, n network.Network, e endpoint.Endpoint, cfg store.Con
 		t.Cursors.Put(n.ID, cursor)
 	}
 	return e, nil
+}
+
+// free tells whether a container can have an address again that it had before:
+// nobody holds it, and the network would still give it to somebody.
+func free(n network.Network, addr netip.Addr, held leases) bool {
+	pool, there := n.Pool(addr)
+	return there && !serial(n) && (!pool.Range.IsValid() || pool.Range.Contains(addr)) && pool.Claim(addr, held) == nil
 }
 
 func serial(n network.Network) bool {

@@ -130,13 +130,15 @@ func (c *Controller) newNetwork(spec NetworkSpec) (network.Network, drivers.Driv
 	if spec.Scope == "local" && traits.Scope == "global" {
 		return network.Network{}, nil, linkspan.Errorf(linkspan.ErrForbidden, "cannot downgrade network scope for %s networks", spec.Driver)
 	}
-	return network.Network{
+	n := network.Network{
 		ID: linkspan.NewID(), Name: spec.Name, Driver: spec.Driver, Scope: cmp.Or(spec.Scope, traits.Scope),
 		Created: time.Now().UTC(), Options: spec.Options, Labels: spec.Labels,
 		IPv4: spec.IPv4, IPv6: spec.IPv6, Internal: spec.Internal, Attachable: spec.Attachable,
 		ConfigOnly: spec.ConfigOnly, ConfigFrom: spec.ConfigFrom,
 		IPAMDriver: cmp.Or(spec.IPAMDriver, "default"), IPAMOptions: spec.IPAMOptions, Pools: spec.Pools, MAC: network.RandomMAC(),
-	}, driver, nil
+	}
+	_, _, err = n.Announcements()
+	return n, driver, err
 }
 
 // checkConfiguration refuses what makes no sense of a network that lends its

@@ -41,6 +41,17 @@ type Config struct {
 	Links      []string          `json:",omitempty"` // "container:alias"
 	Options    map[string]string `json:",omitempty"`
 	GwPriority int               `json:",omitempty"`
+
+	// Last is what the attachment got when the container ran last. It is no
+	// claim: the next run gets it again if nobody else has it by then.
+	Last Used `json:",omitzero"`
+}
+
+// Used is what an endpoint got of what is handed out.
+type Used struct {
+	IPv4 netip.Addr `json:",omitzero"`
+	IPv6 netip.Addr `json:",omitzero"`
+	MAC  string     `json:",omitempty"`
 }
 
 // Endpoint is the record of a live attachment: every value as used.
@@ -62,6 +73,9 @@ type Endpoint struct {
 	Interface string   // in the sandbox: eth0
 	DNSNames  []string `json:",omitempty"`
 }
+
+// Used returns what the endpoint got.
+func (e Endpoint) Used() Used { return Used{e.IPv4.Addr(), e.IPv6.Addr(), e.MAC} }
 
 // HostLink returns the name of the host's end: veth and seven digits.
 func (e Endpoint) HostLink() string { return "veth" + e.ID.Prefix(7) }

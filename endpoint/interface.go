@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"net"
 	"net/netip"
 
 	"github.com/linkspan/linkspan/op"
@@ -55,10 +56,28 @@ func (e Endpoint) family6(ns string) op.Plan {
 			Op:  op.SetSysctl{NS: ns, Key: key + "accept_ra", Value: "0"},
 		},
 		{
-			Why: "The MAC is unique on the network, and so is the link-local address made from it: no second's wait for duplicates.",
-			Op:  op.SetSysctl{NS: ns, Key: key + "accept_dad", Value: "0"},
+			Why: "The kernel would look for duplicates of the link-local address that it makes, and nobody could use it meanwhile.",
+			Op:  op.SetSysctl{NS: ns, Key: key + "addr_gen_mode", Value: "1"},
+		},
+		{
+			Why: "The same address without the wait: it comes from the MAC, which is unique on the network.",
+			Op:  op.AddAddress{NS: ns, Link: e.Interface, Address: linkLocal(fromMAC(e.MAC))},
 		},
 	}
+}
+
+// fromMAC returns the link-local address that belongs to a MAC, by the
+// modified EUI-64 format (RFC 4291 appendix A).
+func fromMAC(text string) netip.Addr {
+	addr := [16]byte{0: 0xfe, 1: 0x80, 11: 0xff, 12: 0xfe}
+	mac, err := net.ParseMAC(text)
+	if err != nil || len(mac) != 6 {
+		return netip.AddrFrom16(addr) // an endpoint's MAC was parsed before it got one
+	}
+	copy(addr[8:], mac[:3])
+	copy(addr[13:], mac[3:])
+	addr[8] ^= 2
+	return netip.AddrFrom16(addr)
 }
 
 // linkLocal returns a link-local address with the length of its prefix (RFC

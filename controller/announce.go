@@ -1,0 +1,117 @@
+package controller
+
+import (
+	"time"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/kernel"
+	"github.com/linkspan/linkspan/store"
+)
+
+// announcement is one endpoint telling its neighbours of its addresses.
+//
+//	readyToAnnounce ── startAnnouncing ──▶ 1, 2, 3 ──▶ over
+//	       └────────────── hush ──────────────┘
+type announcement struct {
+	start chan struct{} // closed to begin
+	stop  chan struct{} // closed to end it early
+	done  chan struct{} // closed when its sockets are
+}
+
+// readyToAnnounce prepares to tell the neighbours of a container's new
+// endpoints which MAC has their addresses from now on: an address may have been
+// somebody else's a moment ago. It comes before the commit, so that whoever
+// takes the endpoint away afterwards finds somebody to hush.
+func (c *Controller) readyToAnnounce(links []link) {
+	for _, l := range links {
+		count, every, err := l.network.Announcements()
+		if err != nil || count == 0 || len(l.endpoint.Addrs()) == 0 {
+			continue // the options were checked when the network was made
+		}
+		a := announcement{make(chan struct{}), make(chan struct{}), make(chan struct{})}
+		c.mu.Lock()
+		c.announcing[l.endpoint.ID] = a
+		c.mu.Unlock()
+		go func() {
+			defer close(a.done)
+			select {
+			case <-a.stop:
+				return
+			case <-a.start:
+			}
+			c.note("announcing the addresses of container "+l.endpoint.Name, c.announce(l, count, every, a.stop))
+			c.mu.Lock()
+			delete(c.announcing, l.endpoint.ID)
+			c.mu.Unlock()
+		}()
+	}
+}
+
+// startAnnouncing begins. Nobody waits for it.
+func (c *Controller) startAnnouncing(links []link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range links {
+		if a, ready := c.announcing[l.endpoint.ID]; ready {
+			close(a.start)
+		}
+	}
+}
+
+// announce owns its sockets alone, from opening to closing: so none is used
+// after it was closed, when its number may be another file's.
+func (c *Controller) announce(l link, count int, every time.Duration, stop <-chan struct{}) (err error) {
+	var ns string
+	c.o.Store.View(func(t store.Tables) {
+		row, _ := t.Sandboxes.Get(l.endpoint.Sandbox)
+		ns = row.Value.Netns()
+	})
+	a, err := c.o.Host.Announcer(ns, l.endpoint.Interface, l.endpoint.Addrs())
+	if err != nil {
+		if kernel.IsGone(err) {
+			return nil
+		}
+		return err
+	}
+	defer a.Close() //nolint:errcheck // nothing was written that could be lost
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for range count {
+		select {
+		case <-stop:
+			return nil
+		case <-timer.C:
+		}
+		if err := a.Announce(); err != nil {
+			return err
+		}
+		timer.Reset(every)
+	}
+	return nil
+}
+
+// hush ends the announcements of an endpoint that goes, and waits until their
+// sockets are closed: they would keep its namespace alive.
+func (c *Controller) hush(id linkspan.ID) {
+	c.mu.Lock()
+	a, speaks := c.announcing[id]
+	delete(c.announcing, id)
+	c.mu.Unlock()
+	if speaks {
+		close(a.stop)
+		<-a.done
+	}
+}
+
+// hushAll ends all announcements.
+func (c *Controller) hushAll() {
+	c.mu.Lock()
+	var all []linkspan.ID
+	for id := range c.announcing {
+		all = append(all, id)
+	}
+	c.mu.Unlock()
+	for _, id := range all {
+		c.hush(id)
+	}
+}
