@@ -22,7 +22,7 @@ func (n Networks) Reserve(_ context.Context, c runtime.Container) error {
 // Attach implements runtime.Networks.
 func (n Networks) Attach(ctx context.Context, c runtime.Container) (runtime.Attachment, error) {
 	made, err := n.Controller.Attach(ctx, c.ID)
-	return runtime.Attachment{Netns: made.Netns, Hosts: made.Hosts, ResolvConf: made.ResolvConf, Hostname: made.Hostname, Keep: made.Keep}, err
+	return runtime.Attachment{Netns: made.Netns, Hosts: made.Hosts, ResolvConf: made.ResolvConf, Hostname: made.Hostname, Keep: made.Keep, Ports: made.Ports, Holds: made.Holds}, err
 }
 
 // Detach implements runtime.Networks.

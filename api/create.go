@@ -23,8 +23,8 @@ const rootfsAnnotation = "linkspan.rootfs"
 
 // Warnings that a creation answers with.
 const (
-	portsUnpublished = "Published ports are recorded and not opened: this release does not publish ports. The container can be reached by its address from this host."
-	macDeprecated    = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
+	portsDiscarded = "Published ports are discarded when using host network mode"
+	macDeprecated  = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
 )
 
 // createBody is the body of a creation, with a field that the types of today
@@ -94,8 +94,8 @@ func (s *Server) creation(body createBody, v version) (runtime.Request, []string
 			warnings = append(warnings, macDeprecated)
 		}
 	}
-	if len(request.HostConfig.PortBindings) > 0 || request.HostConfig.PublishAllPorts {
-		warnings = append(warnings, portsUnpublished)
+	if request.HostConfig.NetworkMode.IsHost() && (len(request.HostConfig.PortBindings) > 0 || request.HostConfig.PublishAllPorts) {
+		warnings = append(warnings, portsDiscarded)
 	}
 	return request, warnings, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/linkspan/linkspan"
@@ -23,6 +24,17 @@ type Attachment struct {
 	// Keep are sockets that must live as long as the container: the resolver's.
 	// The caller closes its copies.
 	Keep []*os.File
+	// Ports are what is published, and Holds the sockets that hold those that
+	// are not routed, in order; the same goes for them.
+	Ports []sandbox.Port
+	Holds []*os.File
+}
+
+// close gives up sockets that nobody will get.
+func (a Attachment) close() {
+	for _, file := range slices.Concat(a.Keep, a.Holds) {
+		file.Close() //nolint:errcheck // nothing was sent by it
+	}
 }
 
 func attachmentOf(s sandbox.Sandbox) Attachment {
@@ -40,6 +52,7 @@ type reservation struct {
 	endpoints []store.Row[endpoint.Endpoint]
 	links     []link // the endpoints beside their networks
 	gateways  store.Row[store.Gateways]
+	ports     store.Row[store.Ports]
 }
 
 // plan is the whole start as one plan, so that one failure undoes all of it.
@@ -48,7 +61,7 @@ func (r reservation) plan() op.Plan {
 	for _, row := range r.endpoints {
 		plan = append(plan, row.Plan...)
 	}
-	return append(plan, r.gateways.Plan...)
+	return append(append(plan, r.gateways.Plan...), r.ports.Plan...)
 }
 
 // put writes all rows with a phase.
@@ -64,11 +77,16 @@ func (r reservation) put(t store.Tables, phase store.Phase) {
 		r.gateways.Phase = phase
 		t.Gateways.Put(id, r.gateways)
 	}
+	if len(r.ports.Value.Ports) > 0 {
+		r.ports.Phase = phase
+		t.Ports.Put(id, r.ports)
+	}
 }
 
 func (r reservation) drop(t store.Tables) {
 	t.Sandboxes.Delete(r.sandbox.Value.ID)
 	t.Gateways.Delete(r.sandbox.Value.ID)
+	t.Ports.Delete(r.sandbox.Value.ID)
 	for _, row := range r.endpoints {
 		t.Endpoints.Delete(row.Value.ID)
 	}
@@ -85,21 +103,27 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 	if err != nil {
 		return Attachment{}, setUpError(err)
 	}
+	space, err := c.portSpaceOf(owner)
+	if err != nil {
+		return Attachment{}, setUpError(err)
+	}
 	var r reservation
 	err = c.o.Store.Defer(func(t store.Tables) error {
-		r, err = c.reserveSandbox(t, owner, host)
-		if err == nil {
-			r.put(t, store.Creating)
-		}
+		r, err = c.reserveStart(t, owner, host, space)
 		return err
 	})
 	if err != nil {
 		return Attachment{}, setUpError(err)
 	}
-	if err = c.executor.Do(ctx, r.plan()); err != nil {
+	attachment := attachmentOf(r.sandbox.Value)
+	if r.ports, _, attachment.Holds, err = c.hold(owner, r.sandbox.Value.ID, r.ports, space, nil); err != nil {
 		return Attachment{}, setUpError(errors.Join(err, c.drop(r)))
 	}
-	attachment := attachmentOf(r.sandbox.Value)
+	attachment.Ports = r.ports.Value.Ports
+	if err = c.executor.Do(ctx, r.plan()); err != nil {
+		attachment.close()
+		return Attachment{}, setUpError(errors.Join(err, c.drop(r)))
+	}
 	if r.sandbox.Value.Resolver {
 		attachment.Keep, err = c.startResolver(r.sandbox.Value, nil)
 	}
@@ -115,6 +139,7 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 	}
 	if err != nil {
 		c.silence(r)
+		attachment.close()
 		return Attachment{}, setUpError(errors.Join(err, c.executor.Undo(ctx, r.plan()), c.drop(r)))
 	}
 	c.announceNames(owner)
@@ -213,7 +238,18 @@ func sandboxOf(t store.Tables, owner linkspan.ID) (store.Row[sandbox.Sandbox], b
 	return t.By.SandboxesByOwner.First(owner)
 }
 
-// reserveSandbox is the pure part of a start.
+// reserveStart is the pure part of a start.
+func (c *Controller) reserveStart(t store.Tables, owner linkspan.ID, host hostFiles, space portSpace) (reservation, error) {
+	r, err := c.reserveSandbox(t, owner, host)
+	if err != nil {
+		return r, err
+	}
+	r.put(t, store.Creating)
+	r.ports, err = c.reservePorts(t, owner, r.sandbox.Value.ID, space)
+	return r, err
+}
+
+// reserveSandbox plans a sandbox and its endpoints.
 func (c *Controller) reserveSandbox(t store.Tables, owner linkspan.ID, host hostFiles) (reservation, error) {
 	var r reservation
 	config, ok := t.Configs.Get(owner)
@@ -367,6 +403,7 @@ func liveOf(t store.Tables, owner linkspan.ID) (r reservation, found bool) {
 		r.endpoints = append(r.endpoints, row)
 	}
 	r.gateways, _ = t.Gateways.Get(id)
+	r.ports, _ = t.Ports.Get(id)
 	return r, true
 }
 

@@ -101,6 +101,10 @@ func configOf(ctr Container) (store.Config, error) {
 	if err := checkMode(ctr, cfg.Mode); err != nil {
 		return cfg, err
 	}
+	var err error
+	if cfg.Ports, cfg.Exposed, err = wishesOf(ctr); err != nil {
+		return cfg, err
+	}
 	if cfg.Mode == "host" || cfg.Mode == "none" || strings.HasPrefix(cfg.Mode, "container:") || ctr.Config.NetworkDisabled {
 		return cfg, nil
 	}

@@ -38,6 +38,7 @@ type Options struct {
 	Store    *store.Store
 	Drivers  map[string]drivers.Driver // by the name that users type
 	Firewall firewall.Backend
+	Holder   Holder // keeps the sockets of published ports
 	ExecRoot string // live files of sandboxes go to its folder sandboxes/
 
 	Defaults Defaults
@@ -61,6 +62,7 @@ type Defaults struct {
 	IPv6           bool              // the default network has IPv6 too
 	BridgeAddress6 string            // of the default network, as a CIDR; empty: from Bases6
 	FixedCIDR6     netip.Prefix      // what it leases IPv6 addresses from; zero: all of its subnet
+	PublishAddress netip.Addr        // host address of published ports that name none; zero: all
 	DNS            []string
 	DNSSearch      []string
 	DNSOptions     []string

@@ -64,13 +64,17 @@ func (c *Controller) ExplainAttach(ctr Container) (op.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	space, err := c.portSpace(cfg.Ports)
+	if err != nil {
+		return nil, err
+	}
 	var r reservation
 	err = c.explain(func(t store.Tables) error {
 		if cfg.Links, err = resolveLinks(t, ctr, cfg); err != nil {
 			return err
 		}
 		t.Configs.Put(cfg.Owner, store.Row[store.Config]{Value: cfg, Phase: store.Ready})
-		r, err = c.reserveSandbox(t, cfg.Owner, host)
+		r, err = c.reserveStart(t, cfg.Owner, host, space)
 		return err
 	})
 	return r.plan(), err

@@ -40,6 +40,8 @@ func (c *Controller) Settings(owner linkspan.ID) container.NetworkSettings {
 		}
 		settings.SandboxID = string(live.Value.ID)
 		settings.SandboxKey = sandboxKey(live.Value)
+		ports, _ := t.Ports.Get(live.Value.ID)
+		settings.Ports = portMap(config.Value.Exposed, ports.Value.Ports)
 		for _, row := range t.By.EndpointsBySandbox.All(live.Value.ID) {
 			if row.Phase != store.Deleting {
 				n, _ := t.Networks.Get(row.Value.Network)

@@ -74,6 +74,9 @@ func (c *Controller) follow(ctx context.Context, owner linkspan.ID, host hostFil
 			return q.live.Value, err
 		}
 	}
+	if err := c.followPorts(ctx, owner); err != nil {
+		return q.live.Value, err
+	}
 	return q.live.Value, c.rewriteFiles(owner, host)
 }
 

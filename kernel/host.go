@@ -46,8 +46,9 @@ type door struct {
 	ns    netns.NsHandle
 	links *netlink.Handle
 
-	mu    sync.Mutex     // held over a transaction
-	rules *nftables.Conn // opened on first use
+	mu    sync.Mutex      // held over a transaction
+	rules *nftables.Conn  // opened on first use
+	flows *netlink.Handle // of connection tracking; opened on first use
 
 	rawMu sync.Mutex
 	raw   *nl.SocketHandle // for requests that links has no words for; opened on first use
@@ -248,6 +249,9 @@ func (d *door) close() error {
 	var err error
 	if d.rules != nil {
 		err = d.rules.CloseLasting()
+	}
+	if d.flows != nil {
+		d.flows.Close()
 	}
 	return errors.Join(err, d.ns.Close())
 }

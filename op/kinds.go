@@ -18,5 +18,7 @@ func kernelKinds() Kinds {
 		"plug in":        PlugIn{},
 		"bridge setting": SetBridge{},
 		"port setting":   SetPort{},
+		"clear-flows":    ClearFlows{},
+		"drop-flows":     DropFlows{},
 	}
 }

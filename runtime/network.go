@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/sandbox"
 )
 
 // Networks is all that a runtime knows of networking. Methods are called
@@ -33,4 +34,8 @@ type Attachment struct {
 	// daemon: the shim gets copies, and the runtime closes these when it has
 	// them, or when the start fails.
 	Keep []*os.File
+	// Ports are what is published, and Holds the sockets that hold those that
+	// are not routed, one a port and in order; the same goes for them.
+	Ports []sandbox.Port
+	Holds []*os.File
 }

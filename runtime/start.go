@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -118,7 +119,7 @@ func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *
 		return err
 	}
 	attachment, err := r.options.Networks.Attach(ctx, c)
-	for _, file := range attachment.Keep {
+	for _, file := range slices.Concat(attachment.Keep, attachment.Holds) {
 		defer file.Close() //nolint:errcheck // the shim has its own, or there is no container
 	}
 	if err != nil {
@@ -149,7 +150,8 @@ func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *
 		return err
 	}
 	spec.Devices = devices
-	return r.send(e, spec, attachment.Keep, started)
+	spec.Keep, spec.Ports = len(attachment.Keep), launchPorts(attachment.Ports)
+	return r.send(e, spec, slices.Concat(attachment.Keep, attachment.Holds), started)
 }
 
 // startError is a refusal of the shim.
@@ -169,13 +171,11 @@ func (r *Runtime) send(e *entry, spec *launch.Spec, keep []*os.File, started *ru
 		fds = append(fds, p.fd)
 		spec.Attached = append(spec.Attached, p.want)
 	}
-	for _, file := range keep {
-		fd, err := descriptor(file)
-		if err != nil {
-			return fmt.Errorf("handing %s to the shim: %w", file.Name(), err)
-		}
-		fds = append(fds, fd)
+	kept, err := descriptors(keep)
+	if err != nil {
+		return err
 	}
+	fds = append(fds, kept...)
 	if err := started.conn.SendFiles(fds); err != nil {
 		return fmt.Errorf("handing descriptors to the shim: %w", err)
 	}

@@ -163,8 +163,8 @@ func ParseWish(text string) (Wish, error) {
 	if i := strings.LastIndexByte(host, ':'); i >= 0 {
 		address := host[:i]
 		host = host[i+1:]
-		if inner, bracketed := strings.CutPrefix(address, "["); bracketed {
-			address = strings.TrimSuffix(inner, "]")
+		if strings.HasPrefix(address, "[") && strings.HasSuffix(address, "]") {
+			address = address[1 : len(address)-1]
 		}
 		if address != "" {
 			if w.Host, err = netip.ParseAddr(address); err != nil {
@@ -216,3 +216,9 @@ func parsePort(text string) (uint16, error) {
 	}
 	return uint16(port), nil
 }
+
+// Served tells whether the socket that holds the port must be answered by the
+// container's shim: for askers whom translation cannot help. Those are the host
+// itself at ::1, whose packets no route leads out of lo, containers of the same
+// network, and everybody if the families differ (see Relayed).
+func (p Port) Served() bool { return p.Protocol != SCTP && !p.Routed }

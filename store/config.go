@@ -5,6 +5,7 @@ import (
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/endpoint"
+	"github.com/linkspan/linkspan/sandbox"
 )
 
 // Config is what a container wants of its network, in the user's words.
@@ -26,6 +27,9 @@ type Config struct {
 	NoIPv6     bool     `json:",omitempty"` // its sysctls switch IPv6 off
 
 	Attachments []endpoint.Config `json:",omitempty"`
+
+	Ports   []sandbox.Wish `json:",omitempty"` // --publish, --publish-all
+	Exposed []string       `json:",omitempty"` // --expose and what is published: 80/tcp
 }
 
 // Link is a name by which one container on the default bridge knows another.

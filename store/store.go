@@ -28,6 +28,7 @@ type Tables struct {
 	Endpoints *Table[endpoint.Endpoint] // volatile, by endpoint
 	Gateways  *Table[Gateways]          // volatile, by sandbox
 	Cursors   *Table[Cursor]            // volatile, by network; no plan
+	Ports     *Table[Ports]             // volatile, by sandbox
 
 	By Indexes
 }
@@ -47,6 +48,13 @@ type Gateways struct{ IPv4, IPv6 linkspan.ID }
 type Cursor struct {
 	IPv4 netip.Addr `json:",omitzero"`
 	IPv6 netip.Addr `json:",omitzero"`
+}
+
+// Ports is the record of what is published of a sandbox, and of the bridges by
+// which each family of addresses reaches it.
+type Ports struct {
+	Ports            []sandbox.Port
+	Bridge4, Bridge6 string `json:",omitempty"`
 }
 
 // Options say where a Store lives.
@@ -89,7 +97,7 @@ func Open(o Options) (*Store, bool, error) {
 	s := &Store{volatile: volatile, durable: durable, tables: newTables(o.Codec)}
 	s.disk.init(durable)
 	t := s.tables
-	s.all = []table{t.Hosts, t.Networks, t.Configs, t.Sandboxes, t.Endpoints, t.Gateways, t.Cursors}
+	s.all = []table{t.Hosts, t.Networks, t.Configs, t.Sandboxes, t.Endpoints, t.Gateways, t.Cursors, t.Ports}
 	fresh, err := s.load(o)
 	if err != nil {
 		return nil, false, errors.Join(err, s.Close())
@@ -110,6 +118,7 @@ func newTables(codec *op.Codec) Tables {
 		Endpoints: newTable("endpoint", codec, func(Row[endpoint.Endpoint]) bool { return false }),
 		Gateways:  newTable("gateways", codec, func(Row[Gateways]) bool { return false }),
 		Cursors:   newTable("cursor", codec, func(Row[Cursor]) bool { return false }),
+		Ports:     newTable("ports", codec, func(Row[Ports]) bool { return false }),
 	}
 	t.By = newIndexes(t)
 	return t

@@ -148,19 +148,19 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	}
 	events := api.NewEvents()
 	s.controller = controller.New(controller.Options{
-		Host: s.host, Store: s.store, Firewall: nftables.Backend{}, ExecRoot: config.ExecRoot,
+		Host: s.host, Store: s.store, Holder: holder{s}, Firewall: nftables.Backend{}, ExecRoot: config.ExecRoot,
 		Drivers:  map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}},
 		Defaults: defaults(config), Events: events.Network, Logf: logf,
 	})
-	if err = s.controller.Recover(ctx); err != nil {
-		return fmt.Errorf("recovering networks: %w", err)
-	}
 	s.containers, err = runtime.New(runtime.Options{
 		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Networks: api.Networks{Controller: s.controller},
 		Events: events.Container, Logf: logf,
 	})
 	if err != nil {
 		return err
+	}
+	if err = s.controller.Recover(ctx); err != nil {
+		return fmt.Errorf("recovering networks: %w", err)
 	}
 	if err = s.recoverContainers(ctx, logf); err != nil {
 		return fmt.Errorf("recovering containers: %w", err)
@@ -269,6 +269,7 @@ func defaults(config DaemonConfig) controller.Defaults {
 		d.BridgeAddress6 = config.BIP6.String()
 	}
 	d.IPv6, d.FixedCIDR6 = config.IPv6, config.FixedCIDR6
+	d.PublishAddress = config.IP
 	config.apply(&d)
 	return d
 }

@@ -20,6 +20,7 @@ type shim struct {
 	listener *os.File
 	spec     Spec
 	kept     []int // held for the container's life, never used
+	ports    ports // of the host, held for the container
 	main     *session
 
 	mu       sync.Mutex
@@ -119,8 +120,12 @@ func (s *shim) serve() {
 func (s *shim) launch(conn *Conn, payload []byte) (Status, bool) {
 	err := Decode(payload, &s.spec)
 	fds := conn.TakeFiles()
-	if err == nil && len(fds) < len(s.spec.Attached) {
+	n, m := len(s.spec.Attached), len(s.spec.Attached)+s.spec.Keep
+	if err == nil && (s.spec.Keep < 0 || len(fds) < m) {
 		err = errors.New("descriptors are missing")
+	}
+	if err == nil {
+		err = s.ports.hold(&Hold{Wanted: s.spec.Ports, Fresh: s.spec.Ports}, fds[m:])
 	}
 	var l *log
 	if err == nil && s.spec.Log.Path != "" {
@@ -131,8 +136,7 @@ func (s *shim) launch(conn *Conn, payload []byte) (Status, bool) {
 		return Status{}, false
 	}
 	s.main = newSession(&s.spec.Process, l)
-	n := len(s.spec.Attached)
-	s.kept = fds[n:]
+	s.kept = fds[n:m]
 	started, err := s.start(s.main, s.spec.Attached, fds[:n], func(io *stdio) (int, error) { return startContainer(&s.spec, io) })
 	if err != nil {
 		s.record(s.fail(conn, err))
@@ -180,8 +184,10 @@ func (s *shim) fail(conn *Conn, err error) Status {
 	return status
 }
 
-// record keeps the status for a daemon that is not there to hear it.
+// record keeps the status for a daemon that is not there to hear it. The ports
+// are free before anybody can learn of the end.
 func (s *shim) record(status Status) {
+	s.ports.release()
 	if s.spec.Dir == "" {
 		return
 	}
@@ -224,6 +230,11 @@ func (s *shim) handle(conn *Conn) {
 		return
 	case ReqResize, ReqSignal:
 		s.control(conn, kind, payload)
+	case ReqHold:
+		s.hold(conn, payload)
+	case ReqHeld:
+		held := s.ports.list()
+		conn.Send(Held, Encode(&held))
 	case ReqKept:
 		if conn.SendFiles(s.kept) == nil {
 			conn.Send(OK, Encode(&Ack{}))

@@ -29,7 +29,9 @@ type Spec struct {
 	ReadonlyPaths []string
 	Process       Process
 
-	Attached []Attach // one for each leading descriptor received; the others are kept
+	Attached []Attach // one for each leading descriptor received
+	Keep     int      // how many of those that follow are kept and never used
+	Ports    []Port   // what is published: a descriptor for each port, at the end
 }
 
 // Log is where the output goes, in lines of Docker's json-file format.
@@ -56,6 +58,25 @@ type Device struct {
 	Major, Minor int
 	UID, GID     int
 }
+
+// Port is a row of published ports, whose sockets the shim holds for as long as
+// the container lives.
+type Port struct {
+	Protocol string
+	Host     string // address of the host
+	First    int    // of the host's ports
+	Count    int
+	To       string // address and port of the container for First
+	Serve    bool   // what reaches the sockets is passed on to the container
+	Sources  []string
+}
+
+// Hold says which ports are published from now on. Sockets for the Fresh ones,
+// one each, come with it; what is held and not Wanted is let go.
+type Hold struct{ Wanted, Fresh []Port }
+
+// Holding says which ports are held. Only what tells sockets apart is set.
+type Holding struct{ Ports []Port }
 
 // Mount is a bind mount of a path of the host, or a new file system.
 type Mount struct {
@@ -172,7 +193,26 @@ func (s *Spec) fields(c *coder) {
 	})
 	s.Process.fields(c)
 	records(c, &s.Attached, func(a *Attach) { a.fields(c) })
+	integer(c, &s.Keep)
+	records(c, &s.Ports, func(p *Port) { p.fields(c) })
 }
+
+func (p *Port) fields(c *coder) {
+	c.str(&p.Protocol)
+	c.str(&p.Host)
+	integer(c, &p.First)
+	integer(c, &p.Count)
+	c.str(&p.To)
+	c.flag(&p.Serve)
+	c.strs(&p.Sources)
+}
+
+func (h *Hold) fields(c *coder) {
+	records(c, &h.Wanted, func(p *Port) { p.fields(c) })
+	records(c, &h.Fresh, func(p *Port) { p.fields(c) })
+}
+
+func (h *Holding) fields(c *coder) { records(c, &h.Ports, func(p *Port) { p.fields(c) }) }
 
 func (p *Process) fields(c *coder) {
 	for _, v := range []*[]string{&p.Args, &p.Env, &p.Groups} {

@@ -23,12 +23,15 @@ const (
 	ReqResize Request = 'R' // Control; answered by OK or Failed
 	ReqSignal Request = 'S' // Control; answered by OK or Failed
 	ReqKept   Request = 'K' // nothing; answered by Files frames, then OK
+	ReqHold   Request = 'H' // Files frames, then Hold; answered by OK or Failed
+	ReqHeld   Request = 'h' // nothing; answered by Held
 
 	Files   Request = 'f' // carries descriptors as SCM_RIGHTS; the payload is their number
 	OK      Request = 'o' // Ack
 	Started Request = 's' // Status
 	Failed  Request = 'x' // Status
 	Exited  Request = 'e' // Status
+	Held    Request = 'd' // Holding
 )
 
 const (

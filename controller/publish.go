@@ -1,0 +1,189 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/kernel"
+	"github.com/linkspan/linkspan/sandbox"
+	"github.com/linkspan/linkspan/store"
+)
+
+// Holder is whoever outlives the daemon and keeps, for a container, the sockets
+// that hold its published ports: its shim.
+type Holder interface {
+	// Holding returns what is held for a running container.
+	Holding(owner linkspan.ID) ([]kernel.Hold, error)
+	// Hold hands over sockets for the fresh ports, in order, and lets go of
+	// those that are held and not wanted. The files remain the caller's.
+	Hold(owner linkspan.ID, wanted []sandbox.Port, fresh []kernel.Hold, files []*os.File) error
+}
+
+// holdsOf returns the sockets that published ports take, in the order in which
+// they are handed over.
+func holdsOf(ports []sandbox.Port) []kernel.Hold {
+	var holds []kernel.Hold
+	for _, p := range ports {
+		if p.Routed {
+			continue
+		}
+		for i := range p.Count {
+			holds = append(holds, kernel.Hold{Protocol: p.Protocol, At: netip.AddrPortFrom(p.Host, p.First+i), Serve: p.Served()})
+		}
+	}
+	return holds
+}
+
+// errPortHeld is the kind of a refusal of the chooser whose true cause the
+// kernel knows.
+var errPortHeld = errors.New("address already in use")
+
+// reservePorts is the pure part of publishing.
+func (c *Controller) reservePorts(t store.Tables, owner linkspan.ID, id linkspan.ID, space portSpace) (store.Row[store.Ports], error) {
+	config, _ := t.Configs.Get(owner)
+	live, _ := t.Sandboxes.Get(id)
+	links := linksOf(t, id)
+	picked, _ := gateways(live.Value, links)
+	row, err := c.choosePorts(t, config.Value, live.Value, picked, links, space)
+	if err == nil && len(row.Value.Ports) > 0 {
+		row.Phase = store.Creating
+		t.Ports.Put(id, row)
+	}
+	return row, err
+}
+
+// hold opens the sockets of a reservation. A port that somebody else turns out
+// to have is given up for the next one, where the wish leaves a choice. Those
+// that are held already are left out.
+func (c *Controller) hold(owner linkspan.ID, id linkspan.ID, row store.Row[store.Ports], space portSpace, held []kernel.Hold) (store.Row[store.Ports], []kernel.Hold, []*os.File, error) {
+	for {
+		fresh := slices.DeleteFunc(holdsOf(row.Value.Ports), func(h kernel.Hold) bool {
+			h.Serve = false // which the holder sees to
+			return slices.Contains(held, h)
+		})
+		files, err := c.o.Host.HoldPorts(fresh)
+		if err == nil {
+			return row, fresh, files, nil
+		}
+		var failed *kernel.PortError
+		if !errors.As(err, &failed) || !failed.Taken {
+			return row, nil, nil, programming(c.endpointName(id), err)
+		}
+		space.busy[busyPort{fresh[failed.Index].Protocol, fresh[failed.Index].At}] = true
+		var refused error
+		if deferred := c.o.Store.Defer(func(t store.Tables) error {
+			row, refused = c.reservePorts(t, owner, id, space)
+			return refused
+		}); errors.Is(refused, errPortHeld) {
+			return row, nil, nil, programming(c.endpointName(id), err) // which names the holder
+		} else if deferred != nil {
+			return row, nil, nil, deferred
+		}
+	}
+}
+
+func (c *Controller) endpointName(id linkspan.ID) (name string) {
+	c.o.Store.View(func(t store.Tables) {
+		for _, l := range linksOf(t, id) {
+			name = fmt.Sprintf("%s (%s)", l.endpoint.Name, l.endpoint.ID)
+			return
+		}
+	})
+	return name
+}
+
+// portSpaceOf reads what the host has to give to a container, before the store
+// is locked.
+func (c *Controller) portSpaceOf(owner linkspan.ID) (portSpace, error) {
+	var wishes []sandbox.Wish
+	c.o.Store.View(func(t store.Tables) {
+		config, _ := t.Configs.Get(owner)
+		wishes = config.Value.Ports
+	})
+	return c.portSpace(wishes)
+}
+
+// followPorts makes what is published of a live container follow its wishes and
+// its gateways. If nothing has changed, it does nothing.
+func (c *Controller) followPorts(ctx context.Context, owner linkspan.ID) error {
+	space, err := c.portSpaceOf(owner)
+	if err != nil {
+		return err
+	}
+	var id linkspan.ID
+	c.o.Store.View(func(t store.Tables) {
+		live, _ := sandboxOf(t, owner)
+		id = live.Value.ID
+	})
+	defer c.alone(id)()
+	var old, fresh store.Row[store.Ports]
+	changed := false
+	err = c.o.Store.Defer(func(t store.Tables) error {
+		var known bool
+		if old, known = t.Ports.Get(id); !known {
+			old = store.Row[store.Ports]{Phase: store.Ready}
+		}
+		if fresh, err = c.reservePorts(t, owner, id, space); err != nil {
+			return err
+		}
+		changed = old.Phase != store.Ready || !reflect.DeepEqual(old.Value, fresh.Value)
+		if known && !changed {
+			t.Ports.Put(id, old)
+		}
+		return nil
+	})
+	if err != nil || !changed {
+		return err
+	}
+	return c.switchPorts(ctx, owner, id, old, fresh, space)
+}
+
+// switchPorts replaces what is published. While it does, the row holds both
+// plans and is not Ready: whoever comes next, after a crash or a failure,
+// undoes both and starts from nothing.
+func (c *Controller) switchPorts(ctx context.Context, owner, id linkspan.ID, old, fresh store.Row[store.Ports], space portSpace) error {
+	held, err := c.o.Holder.Holding(owner)
+	if err != nil {
+		return fmt.Errorf("asking what is held of container %s: %w", owner.Short(), err)
+	}
+	fresh, sockets, files, err := c.hold(owner, id, fresh, space, held)
+	for _, file := range files {
+		defer file.Close() //nolint:errcheck // the shim has its own
+	}
+	if err != nil {
+		return errors.Join(err, c.putPorts(id, old))
+	}
+	both := fresh
+	both.Phase, both.Plan = store.Creating, slices.Concat(old.Plan, fresh.Plan)
+	if err := c.putPorts(id, both); err != nil {
+		return err
+	}
+	if err := c.executor.Undo(ctx, old.Plan); err != nil {
+		return fmt.Errorf("publishing ports of container %s: %w", owner.Short(), err)
+	}
+	if err := c.o.Holder.Hold(owner, fresh.Value.Ports, sockets, files); err != nil {
+		return fmt.Errorf("handing ports of container %s over: %w", owner.Short(), err)
+	}
+	if err := c.executor.Do(ctx, fresh.Plan); err != nil {
+		return fmt.Errorf("publishing ports of container %s: %w", owner.Short(), err)
+	}
+	fresh.Phase = store.Ready
+	return c.putPorts(id, fresh)
+}
+
+func (c *Controller) putPorts(id linkspan.ID, row store.Row[store.Ports]) error {
+	return c.o.Store.Defer(func(t store.Tables) error {
+		if _, alive := t.Sandboxes.Get(id); !alive || len(row.Value.Ports) == 0 && len(row.Plan) == 0 {
+			t.Ports.Delete(id)
+			return nil
+		}
+		t.Ports.Put(id, row)
+		return nil
+	})
+}

@@ -1,0 +1,132 @@
+package kernel_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/internal/nstest"
+	"github.com/linkspan/linkspan/kernel"
+)
+
+func hold(protocol, at string) kernel.Hold {
+	return kernel.Hold{Protocol: protocol, At: netip.MustParseAddrPort(at)}
+}
+
+func closeAll(files []*os.File) {
+	for _, file := range files {
+		file.Close()
+	}
+}
+
+const bindScript = `python3 - <<'END'
+import socket
+s = socket.socket(socket.%s, socket.%s)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind((%q, %d))
+if s.type == socket.SOCK_STREAM: s.listen()
+END`
+
+// A held port is nobody else's until its last copy is closed.
+func TestHoldPorts(t *testing.T) {
+	m := nstest.New(t)
+	files, err := m.Host().HoldPorts([]kernel.Hold{
+		hold("tcp", "0.0.0.0:8080"), hold("tcp", "[::]:8080"), hold("udp", "127.0.0.1:53"), hold("udp", "[::1]:53"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ family, kind, address string }{
+		{"AF_INET", "SOCK_STREAM", "0.0.0.0"}, {"AF_INET", "SOCK_STREAM", "127.0.0.1"}, {"AF_INET6", "SOCK_STREAM", "::1"},
+	} {
+		script := fmt.Sprintf(bindScript, c.family, c.kind, c.address, 8080)
+		if out, err := m.TrySh(script); err == nil || !strings.Contains(out, "Address already in use") {
+			t.Errorf("binding %s: %v\n%s", c.address, err, out)
+		}
+	}
+	m.Sh(t, fmt.Sprintf(bindScript, "AF_INET", "SOCK_DGRAM", "127.0.0.1", 8080)) // another protocol
+	closeAll(files)
+	m.Sh(t, fmt.Sprintf(bindScript, "AF_INET", "SOCK_STREAM", "0.0.0.0", 8080))
+}
+
+// What reaches a held socket is neither answered nor refused.
+func TestHeldSocketIsDeaf(t *testing.T) {
+	m := nstest.New(t)
+	files, err := m.Host().HoldPorts([]kernel.Hold{hold("tcp", "127.0.0.1:8080")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(files)
+	out := m.Sh(t, `python3 - <<'END'
+import socket
+s = socket.socket(); s.settimeout(0.3)
+try: s.connect(("127.0.0.1", 8080)); print("connected")
+except TimeoutError: print("silence")
+except OSError as e: print(e)
+END`)
+	if strings.TrimSpace(out) != "silence" {
+		t.Errorf("a client of a held port met %s", out)
+	}
+}
+
+// All or nothing, and the refusal names the process.
+func TestHoldPortsNamesHolder(t *testing.T) {
+	m := nstest.New(t)
+	m.Start(t, `exec python3 -c '
+import socket, time
+s = socket.socket(); s.bind(("127.0.0.1", 8081)); s.listen()
+time.sleep(1000)'`)
+	nstest.Until(10*time.Second, func() bool { return strings.Contains(m.Sh(t, "ss -Hltn"), ":8081") })
+	_, err := m.Host().HoldPorts([]kernel.Hold{hold("tcp", "0.0.0.0:8080"), hold("tcp", "0.0.0.0:8081")})
+	var failed *kernel.PortError
+	if !errors.As(err, &failed) || failed.Index != 1 || !failed.Taken || failed.Holder.Name != "python3" {
+		t.Fatalf("got %v", err)
+	}
+	for _, want := range []string{"failed to bind host port 0.0.0.0:8081/tcp: address already in use", fmt.Sprintf("process %d (python3)", failed.Holder.PID), "ss -ltnp"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+	if out := m.Sh(t, "ss -Hltn"); strings.Contains(out, ":8080") {
+		t.Errorf("the other port stayed held:\n%s", out)
+	}
+}
+
+func TestHoldPortsRefuses(t *testing.T) {
+	m := nstest.New(t)
+	_, err := m.Host().HoldPorts([]kernel.Hold{hold("tcp", "192.0.2.77:80")})
+	if err == nil || !strings.Contains(err.Error(), "no interface of this host has 192.0.2.77 (see: ip addr)") {
+		t.Errorf("an address that is nobody's: %v", err)
+	}
+	files, err := m.Host().HoldPorts([]kernel.Hold{hold("sctp", "0.0.0.0:80")})
+	closeAll(files)
+	if err != nil && !errors.Is(err, linkspan.ErrUnsupported) { // a kernel that has SCTP holds it
+		t.Errorf("sctp: %v", err)
+	}
+}
+
+func TestPortRange(t *testing.T) {
+	m := nstest.New(t)
+	m.Sh(t, "sysctl -qw net.ipv4.ip_local_port_range='40000 40100' net.ipv4.ip_local_reserved_ports=40001,40010-40012")
+	first, last, reserved, err := m.Host().PortRange()
+	if err != nil || first != 40000 || last != 40100 {
+		t.Fatalf("%d-%d, %v", first, last, err)
+	}
+	for port, want := range map[uint16]bool{40000: false, 40001: true, 40002: false, 40010: true, 40012: true, 40013: false} {
+		if reserved(port) != want {
+			t.Errorf("port %d is reserved: want %v", port, want)
+		}
+	}
+	if !m.Host().ListensIPv6() {
+		t.Error("a machine with ::1 can listen on IPv6")
+	}
+	m.Sh(t, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
+	if m.Host().ListensIPv6() {
+		t.Error("a machine without IPv6 cannot listen on it")
+	}
+}
