@@ -11,6 +11,7 @@ var (
 	ErrNotFound       = errors.New("not found")             // 404
 	ErrInvalid        = errors.New("invalid")               // 400
 	ErrConflict       = errors.New("conflict")              // 409
+	ErrUnauthorized   = errors.New("unauthorized")          // 401: credentials that somebody else refused
 	ErrForbidden      = errors.New("forbidden")             // 403
 	ErrUnavailable    = errors.New("unavailable")           // 503
 	ErrNotImplemented = errors.New("not implemented")       // 501

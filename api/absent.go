@@ -8,8 +8,6 @@ import (
 	"github.com/linkspan/linkspan"
 )
 
-const noTransfer = "images come in by import only in this release (docker import)"
-
 // absence is a group of routes that are not served for one reason.
 type absence struct {
 	kind  error
@@ -38,17 +36,9 @@ func absentRoutes() []Route {
 
 func absences() []absence {
 	return []absence{
-		{linkspan.ErrNotImplemented, noTransfer, []Route{
-			{Method: "POST", Path: "/images/load"},
-			{Method: "GET", Path: "/images/get"},
-			{Method: "GET", Path: "/images/search"},
-			{Method: "GET", Path: "/images/{name:.*}/get"},
-			{Method: "POST", Path: "/images/{name:.*}/push"},
-			{Method: "GET", Path: "/distribution/{name:.*}/json"},
-			{Method: "POST", Path: "/commit"},
-			{Method: "POST", Path: "/auth"},
-		}},
-		{linkspan.ErrNotImplemented, "there is no builder here: build elsewhere", []Route{
+		{linkspan.ErrNotImplemented, "searching is not supported: registries have no common way to", []Route{{Method: "GET", Path: "/images/search"}}},
+		{linkspan.ErrNotImplemented, "committing is not supported by this release", []Route{{Method: "POST", Path: "/commit"}}},
+		{linkspan.ErrNotImplemented, "docker build is not supported: there is no builder here. Build elsewhere, then docker load or docker pull the image", []Route{
 			{Method: "POST", Path: "/build"}, {Method: "POST", Path: "/build/prune"}, {Method: "POST", Path: "/build/cancel"}, {Method: "POST", Path: "/session"}, {Method: "POST", Path: "/grpc"},
 		}},
 		{linkspan.ErrNotImplemented, "named volumes are not supported by this release: bind a directory instead (-v /dir:/dir)", []Route{

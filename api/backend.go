@@ -7,6 +7,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	apiimage "github.com/moby/moby/api/types/image"
 	apinetwork "github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/controller"
@@ -121,12 +123,15 @@ type Images interface {
 	imageReader
 	imageMaker
 	imageRemover
+	imageArchiver
+	registryClient
 }
 
 type imageReader interface {
 	List() []image.Image
 	Get(ref string) (image.Image, error)
 	Use(ref string) (i image.Image, release func(), err error)
+	History(ref string) ([]apiimage.HistoryResponseItem, error)
 }
 
 type imageMaker interface {
@@ -136,4 +141,17 @@ type imageMaker interface {
 
 type imageRemover interface {
 	Remove(ref string, force bool) ([]apiimage.DeleteResponse, error)
+	Prune(which func(image.Image) bool) (gone []apiimage.DeleteResponse, reclaimed uint64, err error)
+}
+
+type imageArchiver interface {
+	Load(r io.Reader, want ocispec.Platform, tell image.Progress) error
+	Save(refs []string, w func() io.Writer) error
+}
+
+type registryClient interface {
+	Pull(ctx context.Context, ref string, want ocispec.Platform, c image.Credentials, tell image.Progress) error
+	Push(ctx context.Context, ref string, all bool, c image.Credentials, tell image.Progress) error
+	Remote(ctx context.Context, ref string, c image.Credentials) (registry.DistributionInspect, error)
+	Login(ctx context.Context, c image.Credentials) error
 }

@@ -212,9 +212,9 @@ func TestDockerNetworks(t *testing.T) {
 		{`images -q`, 0, ""},
 		{`volume ls -q`, 0, ""},
 		{`system df`, 0, `TYPE .*Containers +0 +0.*`},
-		{`pull bb`, 1, `.*images come in by import only.*`},
+		{`pull localhost:1/bb`, 1, `.*registry .* cannot be reached.*`},
 		{`node ls`, 1, `Error response from daemon: This node is not a swarm manager.*`},
-		{`run bb true`, 125, `Unable to find image 'bb:latest' locally\n.*images come in by import only.*`},
+		{`run localhost:1/bb true`, 125, `Unable to find image 'localhost:1/bb:latest' locally\n.*registry .* cannot be reached.*`},
 	})
 }
 

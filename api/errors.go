@@ -19,6 +19,7 @@ var statuses = [...]struct {
 	{linkspan.ErrNotFound, http.StatusNotFound},
 	{linkspan.ErrInvalid, http.StatusBadRequest},
 	{linkspan.ErrConflict, http.StatusConflict},
+	{linkspan.ErrUnauthorized, http.StatusUnauthorized},
 	{linkspan.ErrForbidden, http.StatusForbidden},
 	{linkspan.ErrUnavailable, http.StatusServiceUnavailable},
 	{linkspan.ErrNotModified, http.StatusNotModified},

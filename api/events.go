@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"maps"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -66,6 +67,9 @@ func (e *Events) Image(ev image.Event) {
 	}
 	if ev.Name != "" {
 		attributes["name"] = ev.Name
+	}
+	if ev.Action == "prune" {
+		attributes["reclaimed"] = strconv.FormatUint(ev.Reclaimed, 10)
 	}
 	e.publish(events.ImageEventType, ev.Action, ev.ID, attributes, ev.Time)
 }

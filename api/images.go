@@ -6,17 +6,14 @@ import (
 	"time"
 
 	apiimage "github.com/moby/moby/api/types/image"
-	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/storage"
 
-	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/runtime/image"
 )
 
 func imageRoutes() []Route {
 	return []Route{
 		{"GET", "/images/json", (*Server).listImages},
-		{"POST", "/images/create", (*Server).createImage},
 		{"POST", "/images/prune", (*Server).pruneImages},
 		{"GET", "/images/{name:.*}/json", (*Server).inspectImage},
 		{"GET", "/images/{name:.*}/history", (*Server).imageHistory},
@@ -161,23 +158,6 @@ func layerDirs(i image.Image) map[string]string {
 	return dirs
 }
 
-// createImage makes an image of an archive in the body.
-func (s *Server) createImage(w http.ResponseWriter, r *http.Request) error {
-	q := r.URL.Query()
-	if q.Get("fromImage") != "" {
-		return linkspan.Errorf(linkspan.ErrNotImplemented, "%s", noTransfer)
-	}
-	if q.Get("fromSrc") != "-" {
-		return linkspan.Errorf(linkspan.ErrNotImplemented, "importing from %q is not supported: fetch it and import what came (docker import - NAME)", q.Get("fromSrc"))
-	}
-	i, err := s.images.Import(r.Body, image.ImportOptions{Name: image.JoinName(q.Get("repo"), q.Get("tag")), Message: q.Get("message")})
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, jsonstream.Message{Status: string(i.ID)})
-	return nil
-}
-
 func (s *Server) tagImage(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	if err := s.images.Tag(variable(r, "name"), image.JoinName(q.Get("repo"), q.Get("tag"))); err != nil {
@@ -197,26 +177,37 @@ func (s *Server) removeImage(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) imageHistory(w http.ResponseWriter, r *http.Request) error {
-	i, err := s.images.Get(variable(r, "name"))
+	history, err := s.images.History(variable(r, "name"))
 	if err != nil {
 		return err
 	}
-	items := []apiimage.HistoryResponseItem{}
-	for n, h := range slices.Backward(i.Spec.History) {
-		item := apiimage.HistoryResponseItem{ID: "<missing>", Comment: h.Comment, CreatedBy: h.CreatedBy}
-		if h.Created != nil {
-			item.Created = h.Created.Unix()
-		}
-		if n == len(i.Spec.History)-1 {
-			item.ID, item.Tags = string(i.ID), i.Tags
-		}
-		items = append(items, item)
-	}
-	writeJSON(w, http.StatusOK, items)
+	writeJSON(w, http.StatusOK, history)
 	return nil
 }
 
-func (s *Server) pruneImages(w http.ResponseWriter, _ *http.Request) error {
-	writeJSON(w, http.StatusOK, apiimage.PruneReport{})
+// pruneImages removes what has no name and no user; with dangling=false, what
+// has no user.
+func (s *Server) pruneImages(w http.ResponseWriter, r *http.Request) error {
+	f, err := filtersOf(r, "dangling", "label", "label!", "until")
+	if err != nil {
+		return err
+	}
+	dangling, given, err := f.oneBool("dangling")
+	if err != nil {
+		return err
+	}
+	var until time.Time
+	for _, text := range f["until"] {
+		if until, err = parseTime(text, s.now()); err != nil {
+			return err
+		}
+	}
+	gone, reclaimed, err := s.images.Prune(func(i image.Image) bool {
+		return (len(i.Tags) == 0 || given && !dangling) && f.prunable(i.Spec.Config.Labels, i.Created(), until)
+	})
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, apiimage.PruneReport{ImagesDeleted: gone, SpaceReclaimed: reclaimed})
 	return nil
 }

@@ -18,7 +18,7 @@ type Route struct {
 func Routes() []Route {
 	var all []Route
 	for _, family := range [][]Route{
-		systemRoutes(), networkRoutes(), containerRoutes(), streamRoutes(), execRoutes(), imageRoutes(), volumeRoutes(), ownRoutes(), absentRoutes(),
+		systemRoutes(), networkRoutes(), containerRoutes(), streamRoutes(), execRoutes(), imageRoutes(), transferRoutes(), volumeRoutes(), ownRoutes(), absentRoutes(),
 	} {
 		all = append(all, family...)
 	}

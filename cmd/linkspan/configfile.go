@@ -26,6 +26,8 @@ func flagOfKey(key string) string {
 		return "dns-opt"
 	case "host-gateway-ips":
 		return "host-gateway-ip"
+	case "insecure-registries":
+		return "insecure-registry"
 	}
 	return key
 }
@@ -33,7 +35,7 @@ func flagOfKey(key string) string {
 // isFileKey says that a flag may be set in the file, under this key.
 func isFileKey(key string, flags *pflag.FlagSet) bool {
 	switch key {
-	case "host", "default-address-pool", "plugin-dir", "dns-opt", "host-gateway-ip", "config-file", "help":
+	case "host", "default-address-pool", "plugin-dir", "dns-opt", "host-gateway-ip", "insecure-registry", "config-file", "help":
 		return false
 	}
 	return flags.Lookup(flagOfKey(key)) != nil

@@ -165,7 +165,7 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	if err = s.recoverContainers(ctx, logf); err != nil {
 		return fmt.Errorf("recovering containers: %w", err)
 	}
-	s.images, err = image.Open(image.Options{DataRoot: config.DataRoot, InUse: s.imageUsers, Events: events.Image, Logf: logf})
+	s.images, err = image.Open(image.Options{DataRoot: config.DataRoot, InUse: s.imageUsers, Events: events.Image, Logf: logf, Insecure: config.Insecure})
 	if err != nil {
 		return fmt.Errorf("opening images: %w", err)
 	}

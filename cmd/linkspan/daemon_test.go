@@ -131,7 +131,7 @@ func TestDaemonRefusals(t *testing.T) {
 		{`{"bip":["x"]}`, "", "want a string"},
 		{`{"dns":"10.0.0.1"}`, "", "want a list of strings"},
 		{`{"default-address-pools":["x"]}`, "", "want [{"},
-		{`{"insecure-registries":[],"host":"x"}`, "", "the following directives don't match any configuration option: host, insecure-registries"},
+		{`{"cgroup-parent":[],"host":"x"}`, "", "the following directives don't match any configuration option: cgroup-parent, host"},
 		{`{"mtu":1400,"hosts":["unix:///b"]}`, "--mtu 1300 -H unix:///a", "specified both as a flag and in the configuration file: hosts: (from flag: [unix:///a], from file: [\"unix:///b\"]), mtu: (from flag: 1300, from file: 1400)"},
 	}
 	for _, test := range tests {

@@ -39,6 +39,7 @@ type DaemonConfig struct {
 	PidFile   string   // absolute; "" for <exec-root>/linkspan.pid
 	Debug     bool
 	PluginDir []string // folders searched before Docker's own places
+	Insecure  []string // registries (host, host:port or prefix) that may speak plain HTTP
 
 	FirewallBackend     string        // auto, nftables or iptables
 	DefaultAddressPools []AddressPool // none: Docker's
@@ -62,7 +63,7 @@ type DaemonConfig struct {
 // are those of dockerd's, and the keys of the file are the same but for the
 // plurals that Docker has.
 type daemonFlags struct {
-	hosts, pluginDirs, pools                    []string
+	hosts, pluginDirs, pools, insecure          []string
 	dataRoot, execRoot, pidFile, configFile     string
 	firewallBackend, bip, bridge, ip            string
 	bip6, fixedCIDR6                            string
@@ -95,6 +96,7 @@ func (f *daemonFlags) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&f.metricsAddr, "metrics-addr", "", "`address` and port to serve the metrics api on")
 	flags.StringVar(&f.clusterStore, "cluster-store", "", "`URL` of the store that the daemons of a cluster share (etcd://host:port)")
 	flags.StringVar(&f.clusterAdvertise, "cluster-advertise", "", "`address` or interface, and port, to advertise to the cluster")
+	flags.StringArrayVar(&f.insecure, "insecure-registry", nil, "`registry` that may speak plain HTTP or show any certificate: host, host:port, or a prefix of addresses")
 	flags.StringArrayVar(&f.pluginDirs, "plugin-dir", nil, "`folder` of plugins, searched before Docker's own places")
 }
 
@@ -140,7 +142,7 @@ func (f *daemonFlags) config(flags *pflag.FlagSet) (DaemonConfig, error) {
 // checked turns the texts into values; each refusal names its flag.
 func (f *daemonFlags) checked() (DaemonConfig, error) {
 	config := DaemonConfig{
-		Hosts: f.hosts, DataRoot: f.dataRoot, ExecRoot: f.execRoot, PidFile: f.pidFile, Debug: f.debug, PluginDir: f.pluginDirs,
+		Hosts: f.hosts, DataRoot: f.dataRoot, ExecRoot: f.execRoot, PidFile: f.pidFile, Debug: f.debug, PluginDir: f.pluginDirs, Insecure: f.insecure,
 		FirewallBackend: f.firewallBackend, Bridge: f.bridge, MTU: f.mtu, ICC: f.icc, IPv6: f.ipv6,
 		MetricsAddr: f.metricsAddr, ClusterStore: f.clusterStore, ClusterAdvertise: f.clusterAdvertise,
 	}

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/moby/go-archive"
 	"github.com/moby/go-archive/compression"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/runtime/durable"
@@ -22,12 +24,27 @@ import (
 // Layer is an unpacked layer and the file that it came from, which push and
 // save hand on unchanged.
 type Layer struct {
-	Diff     digest.Digest // of the tar; names the layer
-	Blob     digest.Digest // of the file as it came; equals Diff when it was not compressed
-	BlobSize int64         // bytes
-	Size     int64         // bytes of its regular files
+	Diff digest.Digest // of the tar; names the layer
+	Blob Blob          // the file as it came; or the tar, if it came as no registry takes it
+	Gzip *Blob         // made for a registry, if Blob is not compressed
+	Size int64         // bytes of its regular files
 
 	link string // short path of the directory
+}
+
+// Blob is a file of the store, as manifests describe it.
+type Blob struct {
+	Digest    digest.Digest
+	MediaType string
+	Size      int64 // bytes
+}
+
+// blobs are the files that a layer keeps.
+func (l Layer) blobs() []digest.Digest {
+	if l.Gzip != nil {
+		return []digest.Digest{l.Blob.Digest, l.Gzip.Digest}
+	}
+	return []digest.Digest{l.Blob.Digest}
 }
 
 func (s *Store) readLayers() error {
@@ -113,6 +130,17 @@ func (c *counted) Write(p []byte) (int, error) {
 
 func (c *counted) digest() digest.Digest { return digest.NewDigest(digest.SHA256, c.Hash) }
 
+// known returns a layer that is there already, and holds it.
+func (in *ingest) known(diff digest.Digest) (Layer, bool) {
+	in.s.mu.Lock()
+	defer in.s.mu.Unlock()
+	l, ok := in.s.layers[diff]
+	if ok {
+		in.release = append(in.release, in.s.hold(append(l.blobs(), l.Diff)...))
+	}
+	return l, ok
+}
+
 // layer stores and unpacks one layer as it streams by, compressed or not. want
 // is the digest of its tar, or empty for whatever it is.
 func (in *ingest) layer(r io.Reader, want digest.Digest) (Layer, error) {
@@ -135,10 +163,10 @@ func (in *ingest) layer(r io.Reader, want digest.Digest) (Layer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if have, ok := s.layers[l.Diff]; ok {
-		in.release = append(in.release, s.hold(have.Diff, have.Blob))
+		in.release = append(in.release, s.hold(append(have.blobs(), have.Diff)...))
 		return have, nil
 	}
-	if err := os.Rename(filepath.Join(dir, "blob"), s.blobPath(l.Blob)); err != nil {
+	if err := os.Rename(filepath.Join(dir, "blob"), s.blobPath(l.Blob.Digest)); err != nil {
 		return l, fmt.Errorf("keeping a layer: %w", err)
 	}
 	if err := os.Rename(dir, s.path("layers", l.Diff.Encoded())); err != nil {
@@ -147,7 +175,7 @@ func (in *ingest) layer(r io.Reader, want digest.Digest) (Layer, error) {
 	if err := s.adopt(l); err != nil {
 		return l, fmt.Errorf("keeping a layer: %w", err)
 	}
-	in.release = append(in.release, s.hold(l.Diff, l.Blob))
+	in.release = append(in.release, s.hold(l.Blob.Digest, l.Diff))
 	return s.layers[l.Diff], nil
 }
 
@@ -158,37 +186,64 @@ func unpack(r io.Reader, dir string) (l Layer, err error) {
 		return l, fmt.Errorf("keeping a layer: %w", err)
 	}
 	defer blob.Close() //nolint:errcheck // closed below unless something else failed
-	if err := os.Mkdir(filepath.Join(dir, "diff"), 0o755); err != nil {
+	diff := filepath.Join(dir, "diff")
+	if err := os.Mkdir(diff, 0o755); err != nil {
 		return l, fmt.Errorf("unpacking a layer: %w", err)
 	}
+	buffered := bufio.NewReaderSize(r, 64<<10)
+	start, err := buffered.Peek(10)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return l, readingArchive(err)
+	}
 	packed, plain := newCounted(), newCounted()
-	source := io.TeeReader(r, io.MultiWriter(blob, packed))
+	var source io.Reader = buffered
+	var tarred io.Writer = plain
+	if l.Blob.MediaType = mediaType(compression.Detect(start)); l.Blob.MediaType != "" {
+		source = io.TeeReader(buffered, io.MultiWriter(blob, packed))
+	} else {
+		l.Blob.MediaType = ocispec.MediaTypeImageLayer
+		tarred = io.MultiWriter(plain, blob, packed)
+	}
 	stream, err := compression.DecompressStream(source)
 	if err != nil {
-		return l, linkspan.Errorf(linkspan.ErrInvalid, "reading archive: %w", err)
+		return l, readingArchive(err)
 	}
 	defer stream.Close() //nolint:errcheck // it only read
-	tarred := io.TeeReader(stream, plain)
-	if err := archive.Unpack(tarred, filepath.Join(dir, "diff"), &archive.TarOptions{WhiteoutFormat: archive.OverlayWhiteoutFormat}); err != nil {
-		return l, badArchive(err)
+	tee := io.TeeReader(stream, tarred)
+	if err := archive.Unpack(tee, diff, &archive.TarOptions{WhiteoutFormat: archive.OverlayWhiteoutFormat}); err != nil {
+		return l, readingArchive(err)
 	}
 	// What follows the end mark of a tar, and of a compressed file, is part of
 	// what the digests are of.
-	for _, rest := range []io.Reader{tarred, source} {
+	for _, rest := range []io.Reader{tee, source} {
 		if _, err := io.Copy(io.Discard, rest); err != nil {
-			return l, badArchive(err)
+			return l, readingArchive(err)
 		}
 	}
 	if err := blob.Close(); err != nil {
 		return l, fmt.Errorf("keeping a layer: %w", err)
 	}
-	l.Diff, l.Blob, l.BlobSize = plain.digest(), packed.digest(), packed.n
-	l.Size, err = diskUse(filepath.Join(dir, "diff"))
+	l.Diff, l.Blob.Digest, l.Blob.Size = plain.digest(), packed.digest(), packed.n
+	l.Size, err = diskUse(diff)
 	return l, err
 }
 
-// badArchive tells the client's faults from the disk's.
-func badArchive(err error) error {
+// mediaType is that of a layer as it came, or "" for one that came in a form
+// that no registry takes.
+func mediaType(c compression.Compression) string {
+	switch c {
+	case compression.None:
+		return ocispec.MediaTypeImageLayer
+	case compression.Gzip:
+		return ocispec.MediaTypeImageLayerGzip
+	case compression.Zstd:
+		return ocispec.MediaTypeImageLayerZstd
+	}
+	return ""
+}
+
+// readingArchive tells the client's faults from the disk's.
+func readingArchive(err error) error {
 	var path *fs.PathError
 	var link *os.LinkError
 	if errors.As(err, &path) || errors.As(err, &link) {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/image"
@@ -215,7 +216,9 @@ func (s *Store) sweep(users []User) (done []image.DeleteResponse, gone []string,
 	}
 	for id, l := range s.layers {
 		if needed[id] || wanted[l.link] || s.held[id] > 0 {
-			needed[l.Blob] = true
+			for _, blob := range l.blobs() {
+				needed[blob] = true
+			}
 			continue
 		}
 		away, rerr := s.moveAway(s.path("layers", id.Encoded()))
@@ -270,4 +273,46 @@ func discard(paths []string) error {
 		errs = append(errs, os.RemoveAll(path))
 	}
 	return errors.Join(errs...)
+}
+
+// Prune removes the images that which picks and no container uses, with all
+// their names. Bytes are those of unpacked layers.
+func (s *Store) Prune(which func(Image) bool) (gone []image.DeleteResponse, reclaimed uint64, err error) {
+	s.mu.Lock()
+	users := s.options.InUse()
+	before := s.size()
+	var errs []error
+	for _, i := range s.images {
+		if running, stopped := usersOf(i.ID, users); running != nil || stopped != nil || s.held[i.ID] > 0 || !which(s.named(i)) {
+			continue
+		}
+		for _, name := range s.untag(i, func(string) bool { return true }) {
+			gone = append(gone, image.DeleteResponse{Untagged: name})
+		}
+		deleted, rerr := s.remove(i)
+		gone, errs = append(gone, deleted...), append(errs, rerr)
+	}
+	layers, paths, err := s.sweep(users)
+	gone = append(gone, layers...)
+	reclaimed = uint64(before - s.size())
+	s.mu.Unlock()
+	errs = append(errs, err, discard(paths))
+	s.options.Events(Event{Action: "prune", Reclaimed: reclaimed, Time: time.Now()})
+	return gone, reclaimed, errors.Join(errs...)
+}
+
+// size must be called with mu held.
+func (s *Store) size() int64 {
+	total := int64(0)
+	for _, l := range s.layers {
+		total += l.Size
+	}
+	return total
+}
+
+// Size is how many bytes all layers take, each once, unpacked.
+func (s *Store) Size() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.size()
 }

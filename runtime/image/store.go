@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,18 +41,20 @@ type User struct {
 
 // Event is something that happened to an image, under Docker's name for it.
 type Event struct {
-	Action string // import, load, pull, push, tag, untag, delete, prune, save
-	ID     string // of the image, or a reference
-	Name   string
-	Labels map[string]string
-	Time   time.Time
+	Action    string // import, load, pull, push, tag, untag, delete, prune, save
+	ID        string // of the image, or a reference
+	Name      string
+	Labels    map[string]string
+	Reclaimed uint64 // bytes, of a prune
+	Time      time.Time
 }
 
 // Store keeps the images of one data root. Its methods may be called
 // concurrently.
 type Store struct {
-	options Options
-	root    string
+	options   Options
+	root      string
+	transport http.RoundTripper // to registries
 
 	mu     sync.Mutex               // guards what follows; held for moments and small writes only
 	images map[digest.Digest]*Image // by ID
@@ -97,6 +100,7 @@ func Open(o Options) (*Store, error) {
 		options: o, root: filepath.Join(o.DataRoot, "images"), images: map[digest.Digest]*Image{}, layers: map[digest.Digest]Layer{},
 		short: map[string]digest.Digest{}, tags: map[string]digest.Digest{}, names: map[string]digest.Digest{}, held: map[digest.Digest]int{},
 	}
+	s.transport = s.newTransport()
 	if !filepath.IsAbs(o.DataRoot) {
 		return nil, linkspan.Errorf(linkspan.ErrInvalid, "root %q is not an absolute path", o.DataRoot)
 	}

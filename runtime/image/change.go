@@ -1,0 +1,155 @@
+package image
+
+import (
+	"encoding/json"
+	"strings"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+
+	"github.com/linkspan/linkspan"
+)
+
+// Change applies instructions of a Dockerfile to a configuration, those that
+// docker import and commit know: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD,
+// STOPSIGNAL, USER, VOLUME and WORKDIR. Each may hold several lines.
+func Change(c *dockerspec.DockerOCIImageConfig, instructions []string) error {
+	for _, text := range instructions {
+		for line := range strings.Lines(text) {
+			line = strings.TrimSpace(line)
+			if line == "" {
+				continue
+			}
+			word, rest, _ := strings.Cut(line, " ")
+			if err := change(c, strings.ToUpper(word), strings.TrimSpace(rest)); err != nil {
+				return linkspan.Errorf(linkspan.ErrInvalid, "invalid change %q: %w", line, err)
+			}
+		}
+	}
+	return nil
+}
+
+func change(c *dockerspec.DockerOCIImageConfig, word, rest string) error {
+	if rest == "" && word != "CMD" && word != "ENTRYPOINT" {
+		return linkspan.Errorf(linkspan.ErrInvalid, "%s requires an argument", word)
+	}
+	switch word {
+	case "CMD":
+		c.Cmd = command(rest)
+	case "ENTRYPOINT":
+		c.Entrypoint = command(rest)
+	case "ENV":
+		pairs, err := pairs(rest)
+		if err != nil {
+			return err
+		}
+		for _, pair := range pairs {
+			c.Env = mergeEnv(c.Env, []string{pair[0] + "=" + pair[1]})
+		}
+	case "LABEL":
+		pairs, err := pairs(rest)
+		if err != nil {
+			return err
+		}
+		for _, pair := range pairs {
+			c.Labels = merged(c.Labels, map[string]string{pair[0]: pair[1]})
+		}
+	case "EXPOSE":
+		for port := range strings.FieldsSeq(rest) {
+			if !strings.Contains(port, "/") {
+				port += "/tcp"
+			}
+			c.ExposedPorts = merged(c.ExposedPorts, map[string]struct{}{port: {}})
+		}
+	case "VOLUME":
+		list := strings.Fields(rest)
+		if strings.HasPrefix(rest, "[") {
+			list = command(rest)
+		}
+		for _, dir := range list {
+			c.Volumes = merged(c.Volumes, map[string]struct{}{dir: {}})
+		}
+	case "ONBUILD":
+		c.OnBuild = append(c.OnBuild, rest)
+	case "STOPSIGNAL":
+		c.StopSignal = rest
+	case "USER":
+		c.User = rest
+	case "WORKDIR":
+		c.WorkingDir = rest
+	default:
+		return linkspan.Errorf(linkspan.ErrInvalid, "%s is not one of CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR", word)
+	}
+	return nil
+}
+
+// command reads ["a","b"], or a line for the shell.
+func command(text string) []string {
+	if text == "" {
+		return nil
+	}
+	var list []string
+	if json.Unmarshal([]byte(text), &list) == nil {
+		return list
+	}
+	return []string{"/bin/sh", "-c", text}
+}
+
+// pairs reads k=v k2="v w", or the older k v.
+func pairs(text string) ([][2]string, error) {
+	words, err := words(text)
+	if err != nil {
+		return nil, err
+	}
+	if len(words) > 0 && !strings.Contains(words[0], "=") {
+		key, value, _ := strings.Cut(text, " ")
+		if value == "" {
+			return nil, linkspan.Errorf(linkspan.ErrInvalid, "%s has no value", key)
+		}
+		return [][2]string{{key, strings.TrimSpace(value)}}, nil
+	}
+	var list [][2]string
+	for _, word := range words {
+		key, value, ok := strings.Cut(word, "=")
+		if !ok || key == "" {
+			return nil, linkspan.Errorf(linkspan.ErrInvalid, "%q is not KEY=VALUE", word)
+		}
+		list = append(list, [2]string{key, value})
+	}
+	return list, nil
+}
+
+// words splits at spaces that are not in quotes or behind a backslash.
+func words(text string) ([]string, error) {
+	var list []string
+	var word strings.Builder
+	quote, begun := byte(0), false
+	for n := 0; n < len(text); n++ {
+		c := text[n]
+		switch {
+		case c == '\\' && quote != '\'' && n+1 < len(text):
+			n++
+			word.WriteByte(text[n])
+			begun = true
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == 0 && (c == '"' || c == '\''):
+			quote, begun = c, true
+		case quote == 0 && (c == ' ' || c == '\t'):
+			if begun {
+				list = append(list, word.String())
+				word.Reset()
+				begun = false
+			}
+		default:
+			word.WriteByte(c)
+			begun = true
+		}
+	}
+	if quote != 0 {
+		return nil, linkspan.Errorf(linkspan.ErrInvalid, "a quote is not closed")
+	}
+	if begun {
+		list = append(list, word.String())
+	}
+	return list, nil
+}
