@@ -45,14 +45,11 @@ func absences() []absence {
 			{Method: "POST", Path: "/volumes/create"}, {Method: "PUT", Path: "/volumes/{name:.*}"},
 		}},
 		{linkspan.ErrNotImplemented, "this request for a container is not supported by this release", []Route{
-			{Method: "GET", Path: "/containers/{name}/stats"},
 			{Method: "GET", Path: "/containers/{name}/changes"},
 			{Method: "GET", Path: "/containers/{name}/export"},
 			{Method: "GET", Path: "/containers/{name}/archive"},
 			{Method: "HEAD", Path: "/containers/{name}/archive"},
 			{Method: "PUT", Path: "/containers/{name}/archive"},
-			{Method: "POST", Path: "/containers/{name}/update"},
-			{Method: "GET", Path: "/containers/{name}/attach/ws"},
 		}},
 		{linkspan.ErrUnavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`, []Route{
 			{Method: "GET", Path: "/swarm"},

@@ -78,6 +78,7 @@ type Containers interface {
 	observer
 	terminal
 	execs
+	measurer
 }
 
 type containerRecords interface {
@@ -103,6 +104,12 @@ type observer interface {
 	Waiter(ref string, condition container.WaitCondition) (*runtime.Waiter, error)
 	Top(ctx context.Context, ref, args string) (container.TopResponse, error)
 	Logs(ctx context.Context, ref string, o runtime.LogOptions, w io.Writer) error
+}
+
+type measurer interface {
+	Stats(ctx context.Context, ref string) (container.StatsResponse, error)
+	Size(ctx context.Context, ref string, whole bool) (written, all int64, err error)
+	Update(ctx context.Context, ref string, q container.UpdateConfig) (warnings []string, err error)
 }
 
 type terminal interface {

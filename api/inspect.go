@@ -27,6 +27,13 @@ func (s *Server) inspectContainer(w http.ResponseWriter, r *http.Request) error 
 	}
 	v := versionOf(r)
 	inspect, own := s.inspect(c), ownPart{links}
+	if boolean(r, "size") {
+		written, all, err := s.containers.Size(r.Context(), string(c.ID), true)
+		if err != nil {
+			return err
+		}
+		inspect.SizeRw, inspect.SizeRootFs = &written, &all
+	}
 	if v >= 52 {
 		writeJSON(w, http.StatusOK, ownInspect{inspect, own})
 		return nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -156,13 +157,18 @@ func (s *Server) pruneContainers(w http.ResponseWriter, r *http.Request) error {
 		if c.State.Active() || !f.prunable(c.Config.Labels, c.Created, until) {
 			continue
 		}
-		if err := s.containers.Remove(acting(r), string(c.ID), false); err != nil {
+		written, _, err := s.containers.Size(r.Context(), string(c.ID), false)
+		if err == nil {
+			err = s.containers.Remove(acting(r), string(c.ID), false)
+		}
+		if err != nil {
 			s.logf("pruning container %s: %v", c.Name, err)
 			continue
 		}
+		report.SpaceReclaimed += uint64(written)
 		report.ContainersDeleted = append(report.ContainersDeleted, string(c.ID))
 	}
-	s.events.Container(runtime.Event{Action: "prune", Attributes: map[string]string{"reclaimed": "0"}, Time: s.now()})
+	s.events.Container(runtime.Event{Action: "prune", Attributes: map[string]string{"reclaimed": strconv.FormatUint(report.SpaceReclaimed, 10)}, Time: s.now()})
 	writeJSON(w, http.StatusOK, report)
 	return nil
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -32,9 +33,17 @@ func (s *Server) listContainers(w http.ResponseWriter, r *http.Request) error {
 			continue
 		}
 		summary := s.summary(c, now, versionOf(r))
-		if want.network(summary.NetworkSettings.Networks) {
-			list = append(list, summary)
+		if !want.network(summary.NetworkSettings.Networks) {
+			continue
 		}
+		if boolean(r, "size") {
+			if summary.SizeRw, summary.SizeRootFs, err = s.containers.Size(r.Context(), summary.ID, true); errors.Is(err, linkspan.ErrNotFound) {
+				continue // it has gone since
+			} else if err != nil {
+				return err
+			}
+		}
+		list = append(list, summary)
 	}
 	writeJSON(w, http.StatusOK, list)
 	return nil

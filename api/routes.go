@@ -56,6 +56,8 @@ func containerRoutes() []Route {
 		{"POST", "/containers/prune", (*Server).pruneContainers},
 		{"GET", "/containers/{name}/json", (*Server).inspectContainer},
 		{"GET", "/containers/{name}/top", (*Server).top},
+		{"GET", "/containers/{name}/stats", (*Server).stats},
+		{"POST", "/containers/{name}/update", (*Server).updateContainer},
 		{"POST", "/containers/{name}/start", (*Server).startContainer},
 		{"POST", "/containers/{name}/stop", (*Server).stopContainer},
 		{"POST", "/containers/{name}/restart", (*Server).restartContainer},
@@ -71,6 +73,7 @@ func containerRoutes() []Route {
 func streamRoutes() []Route {
 	return []Route{
 		{"POST", "/containers/{name}/attach", (*Server).attach},
+		{"GET", "/containers/{name}/attach/ws", (*Server).attachWebsocket},
 		{"GET", "/containers/{name}/logs", (*Server).logs},
 		{"POST", "/containers/{name}/resize", (*Server).resizeContainer},
 	}

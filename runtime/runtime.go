@@ -57,6 +57,7 @@ type Runtime struct {
 
 	monitors sync.WaitGroup // goroutines that belong to no caller
 
+	sizes   sync.Map        // bytes of layers of images, by folder
 	closing context.Context // done by Close
 	close   context.CancelFunc
 	held    chan struct{} // closed when containers may be started by their restart policies
