@@ -5,7 +5,6 @@ import (
 	"maps"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,29 +15,18 @@ import (
 	"github.com/linkspan/linkspan/runtime/image"
 )
 
-// kept is how many events are remembered: for clients that ask for the past,
-// and for watchers that are slow.
-const kept = 1024
-
-// Events is what happened lately. Whoever reports an event appends it to a
-// ring and goes on; watchers read the ring each at their own pace, so that
-// neither their number nor their slowness costs a verb anything. A watcher
-// that falls behind by more than the ring holds is dropped.
+// Events is what happened lately to networks, containers, images and the daemon.
 //
 // Safe for concurrent use.
 type Events struct {
+	*ring[events.Message]
 	now      func() time.Time
 	watchers atomic.Int64
-
-	mu      sync.Mutex // guards what follows; held for moments only
-	ring    [kept]events.Message
-	next    uint64        // number of the event to come; ring index modulo kept
-	changed chan struct{} // closed and replaced at each event
 }
 
-// NewEvents returns a ring without events. Its methods Network and Container
-// are the hooks that the controller and the launcher report to.
-func NewEvents() *Events { return &Events{now: time.Now, changed: make(chan struct{})} }
+// NewEvents returns Events without any. Its methods Network and Container are
+// the hooks that the controller and the launcher report to.
+func NewEvents() *Events { return &Events{ring: newRing[events.Message](), now: time.Now} }
 
 // Network reports a change of a network.
 func (e *Events) Network(ev controller.Event) {
@@ -87,40 +75,7 @@ func (e *Events) publish(kind events.Type, action, id string, attributes map[str
 		Type: kind, Action: events.Action(action), Actor: events.Actor{ID: id, Attributes: attributes},
 		Scope: "local", Time: at.Unix(), TimeNano: at.UnixNano(),
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.ring[e.next%kept] = message
-	e.next++
-	close(e.changed)
-	e.changed = make(chan struct{})
-}
-
-// position returns the number of the event to come.
-func (e *Events) position() uint64 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.next
-}
-
-// oldest returns the number of the oldest event that is remembered.
-func (e *Events) oldest() uint64 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return max(e.next, kept) - kept
-}
-
-// from returns the events from a number on, and a channel that is closed when
-// there are more. It is not ok if some of them are forgotten already.
-func (e *Events) from(at uint64) (batch []events.Message, changed <-chan struct{}, ok bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if at+kept < e.next {
-		return nil, nil, false
-	}
-	for ; at < e.next; at++ {
-		batch = append(batch, e.ring[at%kept])
-	}
-	return batch, e.changed, true
+	e.add(message)
 }
 
 // watch is what one client wants to see.
@@ -139,29 +94,18 @@ func (e *Events) follow(ctx context.Context, at uint64, w watch, send func([]eve
 		ctx, cancel = context.WithDeadline(ctx, w.until)
 		defer cancel()
 	}
-	for {
-		batch, changed, ok := e.from(at)
-		if !ok {
-			return nil
-		}
-		at += uint64(len(batch))
+	return e.ring.follow(ctx, at, func(batch []events.Message) error {
 		var wanted []events.Message
 		for _, message := range batch {
 			if w.wants(message) {
 				wanted = append(wanted, message)
 			}
 		}
-		if len(wanted) > 0 {
-			if err := send(wanted); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-ctx.Done():
+		if len(wanted) == 0 {
 			return nil
-		case <-changed:
 		}
-	}
+		return send(wanted)
+	})
 }
 
 func (w watch) wants(m events.Message) bool {

@@ -101,6 +101,7 @@ func volumeRoutes() []Route {
 func ownRoutes() []Route {
 	return []Route{
 		{"POST", "/linkspan/v1/explain", (*Server).explain},
+		{"GET", "/linkspan/v1/history", (*Server).watchHistory},
 		{"GET", "/linkspan/v1/commands/host", (*Server).hostCommands},
 		{"GET", "/linkspan/v1/commands/host/{ref}", (*Server).hostCommands},
 		{"GET", "/linkspan/v1/commands/container/{ref}", (*Server).containerCommands},

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -20,6 +21,7 @@ type Options struct {
 	Containers Containers // *runtime.Runtime
 	Images     Images     // *image.Store
 	Events     *Events    // the one that Networks and Containers report to
+	History    *History   // the one that Networks reports to; nil: an empty one
 	About      About
 	Logf       func(format string, args ...any)
 }
@@ -30,6 +32,7 @@ type Server struct {
 	containers Containers
 	images     Images
 	events     *Events
+	history    *History
 	about      About
 	logf       func(format string, args ...any)
 	now        func() time.Time
@@ -50,6 +53,7 @@ func New(o Options) *Server {
 	s := &Server{
 		networks: o.Networks, containers: o.Containers, images: o.Images, events: o.Events, about: o.About.filled(), logf: o.Logf, now: time.Now, patience: 30 * time.Second,
 		hijacked: hijacked{open: make(map[net.Conn]struct{})},
+		history:  cmp.Or(o.History, NewHistory()),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.handler = s.recovered(s.negotiate(s.router()))

@@ -146,11 +146,11 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	if err != nil {
 		return err
 	}
-	events := api.NewEvents()
+	events, history := api.NewEvents(), api.NewHistory()
 	s.controller = controller.New(controller.Options{
 		Host: s.host, Store: s.store, Holder: holder{s}, Firewall: nftables.Backend{}, ExecRoot: config.ExecRoot,
 		Drivers:  map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}},
-		Defaults: defaults(config), Events: events.Network, Logf: logf,
+		Defaults: defaults(config), Events: events.Network, Trace: history.Trace, Logf: logf,
 	})
 	s.containers, err = runtime.New(runtime.Options{
 		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Networks: api.Networks{Controller: s.controller},
@@ -170,7 +170,7 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 		return fmt.Errorf("opening images: %w", err)
 	}
 	s.server = api.New(api.Options{
-		Networks: s.controller, Containers: s.containers, Images: s.images, Events: events, Logf: logf,
+		Networks: s.controller, Containers: s.containers, Images: s.images, Events: events, History: history, Logf: logf,
 		About: api.About{
 			Version: version, DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Debug: config.Debug,
 			NetworkDrivers: []string{"bridge", "host", "null"}, FirewallDriver: "nftables",

@@ -3,7 +3,13 @@ package main
 import (
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/linkspan/linkspan/internal/nstest"
 )
 
 // TestSeeing looks at one network with each of the lab's instruments.
@@ -57,4 +63,80 @@ func TestSeeing(t *testing.T) {
 	if out, err := s.try("nsls", "web"); err == nil || !strings.Contains(out, "is not running") {
 		t.Errorf("nsls of a container that ended: %v\n%s", err, out)
 	}
+}
+
+// TestScriptMakesTheSame takes the daemon's word: what it printed of a network
+// and the containers on it is run by sh where all that is gone, and the kernel
+// must be as it was.
+func TestScriptMakesTheSame(t *testing.T) {
+	s := newStory(t)
+	s.start()
+	s.do("network", "create", "--subnet", "10.77.0.0/24", "lab")
+	s.do("run", "-d", "--name", "web", "--network", "lab", "--rootfs", "/", "--", "sleep", "1000")
+	s.do("run", "-d", "--name", "db", "--network", "lab", "--ip", "10.77.0.9", "--rootfs", "/", "--", "sleep", "1000")
+	// The default network is part of the host, but not of this script.
+	script, bridge := s.do("script", "lab"), s.do("inspect", "--commands", "bridge")
+	// What a container may do is the launcher's to set, when it starts the process.
+	launched := regexp.MustCompile(`(?m)^sysctl net/ipv4/(ip_unprivileged_port_start|ping_group_range) = .*\n`)
+	want := launched.ReplaceAllString(s.machine.Dump(t), "")
+
+	history := s.do("history")
+	s.leave()
+	s.machine.Sh(t, script+"\n"+bridge)
+	got := s.machine.Dump(t)
+	if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")); diff != "" {
+		t.Errorf("what the script makes is not what the daemon made (- daemon, + script):\n%s", diff)
+	}
+	s.machine.Sh(t, `nft delete table inet linkspan; sysctl -qw net/ipv4/ip_forward=0
+for l in $(ip -br link show type bridge | cut -d' ' -f1); do ip link del $l; done
+for ns in $(ip netns | cut -d' ' -f1 | grep ^linkspan-); do ip netns del $ns; done`)
+
+	if !regexp.MustCompile(`(?m)^# \d\d:\d\d:\d\d\.\d{3} \([\d.]+[mµn]?s\) .*\nip link add name br-`).MatchString(history) {
+		t.Errorf("history does not show how the bridge came to be:\n%s", history)
+	}
+}
+
+// TestHistoryFollows sees an operation while it happens, and its undoing.
+func TestHistoryFollows(t *testing.T) {
+	s := newStory(t)
+	s.start()
+	defer s.leave()
+	cmd := s.program(t.Context(), "history", "-f")
+	var out syncBuffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cmd.Process.Kill() //nolint:errcheck // it has ended by itself
+		cmd.Wait()         //nolint:errcheck // killed
+	}()
+	s.do("network", "create", "--subnet", "10.77.0.0/24", "lab")
+	s.do("network", "rm", "lab")
+	seen := func(pattern string) func() bool {
+		return func() bool { return regexp.MustCompile(pattern).MatchString(out.String()) }
+	}
+	for _, pattern := range []string{`\nip addr add 10\.77\.0\.1/24 brd \+ dev br-`, `undone: .*\n# ip addr add 10\.77\.0\.1/24`} {
+		if !nstest.Until(10*time.Second, seen(pattern)) {
+			t.Errorf("no line like %s in:\n%s", pattern, out.String())
+		}
+	}
+}
+
+// syncBuffer is a buffer that one goroutine fills and another reads.
+type syncBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
