@@ -14,6 +14,11 @@ func kernelKinds() Kinds {
 		"sysctl":   SetSysctl{},
 		"file":     WriteFile{},
 
+		"mtu":          SetMTU{},
+		"no address":   RemoveAddress{},
+		"not isolated": ClearIsolated{},
+		"sysctl reset": ResetSysctl{},
+
 		"own bridge":     AddOwnBridge{},
 		"plug in":        PlugIn{},
 		"bridge setting": SetBridge{},

@@ -81,6 +81,20 @@ func specimens() []specimen {
 		{name: "up inside", setup: withVeth, op: op.SetUp{NS: "box", Link: "eth0"}, said: "ip -n box link set eth0 up", again: true, check: "eth0"},
 		{name: "isolated", setup: withVeth, op: op.SetIsolated{Link: "v0"}, said: "bridge link set dev v0 isolated on", again: true, keeps: true, check: "v0"},
 		{
+			name: "MTU", setup: withBridge, op: op.SetMTU{Link: "br0", MTU: 1400, Was: 1500}, said: "ip link set br0 mtu 1400", again: true, check: "br0",
+			half: []string{"ip link set br0 mtu 1300"}, foreign: "ip link add br0 type bridge",
+		},
+		{name: "MTU inside", setup: withVeth, op: op.SetMTU{NS: "box", Link: "eth0", MTU: 1400, Was: 1500}, said: "ip -n box link set eth0 mtu 1400", again: true, check: "eth0"},
+		{
+			name: "no address", setup: withBridge + "ip addr add 10.77.0.1/24 brd + dev br0; ", op: op.RemoveAddress{Added: op.AddAddress{Link: "br0", Address: prefix("10.77.0.1/24")}},
+			said: "ip addr del 10.77.0.1/24 dev br0", again: true, check: "10.77.0.1/24",
+		},
+		{name: "not isolated", setup: withVeth + "bridge link set dev v0 isolated on; ", op: op.ClearIsolated{Link: "v0"}, said: "bridge link set dev v0 isolated off", again: true, check: "v0"},
+		{
+			name: "sysctl reset", setup: withBridge + "sysctl -qw net/ipv4/conf/br0/route_localnet=1; ", op: op.ResetSysctl{Key: "net/ipv4/conf/br0/route_localnet", Was: "1"},
+			said: `sysctl -qw net/ipv4/conf/br0/route_localnet="$(sysctl -n net/ipv4/conf/default/route_localnet)"`, again: true, check: "net/ipv4/conf/br0/route_localnet",
+		},
+		{
 			name: "plug in", setup: withBridge + "ip link add v0 address 02:42:0a:4d:00:02 type veth peer name eth0 address 02:42:0a:4d:00:03; ", op: op.PlugIn{Link: "v0", Bridge: "br0"},
 			said: "ip link set v0 master br0", check: "v0", half: []string{"ip link set v0 nomaster"},
 			foreign: withBridge + "ip link add br1 type bridge; ip link add v0 master br1 type veth peer name eth0; ", spared: true,

@@ -20,6 +20,7 @@ var _ firewall.Backend = Backend{}
 func Kinds() op.Kinds {
 	return op.Kinds{
 		"nft-table":    AddTable{},
+		"nft-change":   ChangeElements{},
 		"nft-elements": AddElements{},
 		"nft-resolver": AddResolver{},
 	}
