@@ -25,6 +25,16 @@ type Row[T any] struct {
 	Value T
 	Phase Phase
 	Plan  op.Plan
+
+	// Was, of a row that is being changed in place, is what it was before: the
+	// kernel is at one of the two, or between them. What survives a reboot is Was.
+	Was *Version[T]
+}
+
+// Version is a record and the plan that makes it.
+type Version[T any] struct {
+	Value T
+	Plan  op.Plan
 }
 
 // Table holds the rows of one kind. Use it within View or Update only.
@@ -116,6 +126,7 @@ type storedRow struct {
 	Value json.RawMessage `json:"value"`
 	Phase Phase           `json:"phase"`
 	Plan  json.RawMessage `json:"plan,omitempty"`
+	Was   *storedRow      `json:"was,omitempty"` // has no phase of its own
 }
 
 // table is what the Store does with each of its tables.
@@ -147,6 +158,9 @@ func (t *Table[T]) pending() (volatile, durable []write, err error) {
 			return nil, nil, fmt.Errorf("storing %s %s: %w", t.name, id.Short(), err)
 		}
 		volatile = append(volatile, write{t.name, id, data})
+		if row.Was != nil && row.Phase == Ready {
+			continue // until the change is over, the durable row stays as it is
+		}
 		old, existed := t.rows[id]
 		switch wasDurable := existed && t.durable(old); {
 		case t.durable(*row):
@@ -168,6 +182,13 @@ func (t *Table[T]) encode(row Row[T]) (storedRow, error) {
 		if stored.Plan, err = t.codec.Marshal(row.Plan); err != nil {
 			return storedRow{}, fmt.Errorf("storing %s: %w", t.name, err)
 		}
+	}
+	if row.Was != nil {
+		was, err := t.encode(Row[T]{Value: row.Was.Value, Plan: row.Was.Plan})
+		if err != nil {
+			return storedRow{}, err
+		}
+		stored.Was = &was
 	}
 	return stored, nil
 }
@@ -212,20 +233,33 @@ func (t *Table[T]) load(key linkspan.ID, data []byte, fromDurable bool) error {
 		return nil
 	}
 	var stored storedRow
-	if err := json.Unmarshal(data, &stored); err != nil {
-		return fmt.Errorf("reading %s %s: %w", t.name, key.Short(), err)
+	err := json.Unmarshal(data, &stored)
+	if err == nil {
+		row, err = t.decode(stored)
 	}
-	if err := json.Unmarshal(stored.Value, &row.Value); err != nil {
+	if err != nil {
 		return fmt.Errorf("reading %s %s: %w", t.name, key.Short(), err)
-	}
-	row.Phase = stored.Phase
-	if stored.Plan != nil {
-		plan, err := t.codec.Unmarshal(stored.Plan)
-		if err != nil {
-			return fmt.Errorf("reading %s %s: %w", t.name, key.Short(), err)
-		}
-		row.Plan = plan
 	}
 	t.keep(key, row)
 	return nil
+}
+
+func (t *Table[T]) decode(stored storedRow) (row Row[T], err error) {
+	row.Phase = stored.Phase
+	if err = json.Unmarshal(stored.Value, &row.Value); err != nil {
+		return row, err
+	}
+	if stored.Plan != nil {
+		if row.Plan, err = t.codec.Unmarshal(stored.Plan); err != nil {
+			return row, err
+		}
+	}
+	if stored.Was != nil {
+		was, err := t.decode(*stored.Was)
+		if err != nil {
+			return row, err
+		}
+		row.Was = &Version[T]{was.Value, was.Plan}
+	}
+	return row, nil
 }
