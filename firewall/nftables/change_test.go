@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/linkspan/linkspan/firewall/firewalltest"
 	"github.com/linkspan/linkspan/firewall/nftables"
 	"github.com/linkspan/linkspan/internal/nstest"
 	"github.com/linkspan/linkspan/op"
@@ -30,11 +31,11 @@ func TestChange(t *testing.T) {
 	}
 	must(x.Do(ctx, backend.Base()))
 	dumps := make(map[string]string)
-	for name, network := range networks() {
+	for name, network := range firewalltest.Networks() {
 		dumps[name] = dump(backend.Network(network))
 	}
-	for from, old := range networks() {
-		for to, fresh := range networks() {
+	for from, old := range firewalltest.Networks() {
+		for to, fresh := range firewalltest.Networks() {
 			if from == to {
 				continue
 			}
