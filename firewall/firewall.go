@@ -86,6 +86,13 @@ func (n Network) Mode(ipv6 bool) Mode {
 	return n.Mode4
 }
 
+// Op is an op that makes rules of the machine's own namespace. It names its
+// backend, so that a daemon that starts with another one finds what to replace.
+type Op interface {
+	op.Op
+	Backend() string
+}
+
 // Backend plans rules for one kind of firewall. It is pure: plans are carried
 // out by an op.Executor.
 type Backend interface {

@@ -24,6 +24,9 @@ type Subject struct {
 	// Dump is a shell command that lists all rules of the machine it runs in,
 	// and those of namespace box if there is one.
 	Dump string
+
+	// Golden is the folder of testdata that holds the plans' texts.
+	Golden string
 }
 
 // Run runs the whole suite. The plans' texts are compared with the files
@@ -41,7 +44,7 @@ func Update() *bool { return flag.Bool("update", false, "write the golden files 
 
 func (s Subject) text(t *testing.T, update bool) {
 	for name, plan := range Plans(s.Backend) {
-		path := filepath.Join("testdata", name+".golden")
+		path := filepath.Join("testdata", s.Golden, name+".golden")
 		if update {
 			if err := os.WriteFile(path, []byte(plan.String()), 0o644); err != nil {
 				t.Fatal(err)
@@ -78,9 +81,9 @@ func (s Subject) stored(t *testing.T) {
 func (s Subject) whole() map[string]op.Plan {
 	all := Plans(s.Backend)
 	for name, plan := range all {
-		switch {
-		case name == "base":
-		case name == "resolver":
+		switch name {
+		case "base":
+		case "resolver":
 			all[name] = append(op.Plan{{Op: op.AddNetns{Name: "box"}}}, plan...)
 		default:
 			all[name] = append(s.Backend.Base(), plan...)

@@ -3,8 +3,6 @@ package nftables
 import (
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 
 	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/op"
@@ -14,6 +12,15 @@ import (
 type Backend struct{}
 
 var _ firewall.Backend = Backend{}
+
+// Name is what users call this backend.
+const Name = "nftables"
+
+// Backend names the backend that the op belongs to.
+func (AddTable) Backend() string { return Name }
+
+// Backend names the backend that the op belongs to.
+func (AddElements) Backend() string { return Name }
 
 // Kinds names the ops of this package for op.NewCodec. The names are part of
 // stored plans: they never change.
@@ -48,12 +55,12 @@ func (Backend) Network(n firewall.Network) op.Plan {
 	add("networks", "", name)
 	if n.Internal {
 		add("internal", "", name)
-		return op.Plan{{Why: why(n), Op: AddElements{elements}}}
+		return op.Plan{{Why: n.Describe(), Op: AddElements{elements}}}
 	}
 	add("into", into(n.Mode4), "ipv4", name)
 	add("into", into(n.Mode6), "ipv6", name)
 	if !n.Masquerade || n.Mode4 == firewall.Routed && n.Mode6 == firewall.Routed {
-		return op.Plan{{Why: why(n), Op: AddElements{elements}}}
+		return op.Plan{{Why: n.Describe(), Op: AddElements{elements}}}
 	}
 	if n.SNAT4.IsValid() {
 		add("snat4", n.SNAT4.String(), name)
@@ -67,7 +74,7 @@ func (Backend) Network(n firewall.Network) op.Plan {
 			add("subnets"+family(subnet.Addr()), "", subnet.Masked().String())
 		}
 	}
-	return op.Plan{{Why: why(n), Op: AddElements{elements}}}
+	return op.Plan{{Why: n.Describe(), Op: AddElements{elements}}}
 }
 
 // into returns the verdict on what nobody inside has asked for.
@@ -95,34 +102,4 @@ func family(addr netip.Addr) string {
 		return "4"
 	}
 	return "6"
-}
-
-func why(n firewall.Network) string {
-	var text strings.Builder
-	switch {
-	case n.Internal:
-		fmt.Fprintf(&text, "Internal: nothing is forwarded into or out of %s", n.Bridge)
-	case n.Mode4 == n.Mode6:
-		text.WriteString(admitted(n.Mode4) + " forwarded into " + n.Bridge)
-	default:
-		fmt.Fprintf(&text, "%s forwarded into %s over IPv4; over IPv6 %s", admitted(n.Mode4), n.Bridge, strings.ToLower(admitted(n.Mode6)))
-	}
-	if slices.ContainsFunc(n.Subnets, n.Masqueraded) {
-		text.WriteString("; what leaves it bears the machine's address")
-	}
-	if !n.ICC {
-		text.WriteString(", and none of its containers reaches another")
-	}
-	text.WriteByte('.')
-	return text.String()
-}
-
-func admitted(mode firewall.Mode) string {
-	switch mode {
-	case firewall.Unprotected:
-		return "Everything is"
-	case firewall.Routed:
-		return "Answers, ICMP and published ports are"
-	}
-	return "Only answers and published ports are"
 }
