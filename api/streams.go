@@ -24,6 +24,8 @@ const (
 	// hangUpCheck is how often it is looked whether a client that has ended its
 	// input is still there for the output.
 	hangUpCheck = time.Second
+	// headPatience is how long a client may take to read an answer's head.
+	headPatience = 250 * time.Millisecond
 	// lastWords is how long a client may take to close after its output ended.
 	lastWords = time.Second
 )
@@ -134,6 +136,7 @@ func (s *Server) join(conn net.Conn, input io.Reader, stream runtime.Stream, las
 			stream.Close() //nolint:errcheck // the client is gone or has detached
 		}
 	}()
+	awaitRead(conn)
 	io.Copy(conn, stream) //nolint:errcheck // whichever side has gone, it is over
 	last(ctx)
 	close(over)
@@ -145,6 +148,31 @@ func (s *Server) join(conn net.Conn, input io.Reader, stream runtime.Stream, las
 	// client would take that for an error: let it close first.
 	conn.SetReadDeadline(time.Now().Add(lastWords)) //nolint:errcheck // then the read ends at once
 	<-drained
+}
+
+// awaitRead gives a client the time to take the answer's head in by itself.
+// docker-py reads heads through a buffer that it then forgets, with all output
+// that was in it: a process that is quick would seem to say nothing. The kernel
+// counts what a unix socket's other end has not read yet.
+func awaitRead(conn net.Conn) {
+	owner, ok := conn.(*net.UnixConn)
+	if !ok {
+		return
+	}
+	raw, err := owner.SyscallConn()
+	if err != nil {
+		return
+	}
+	deadline := time.Now().Add(headPatience)
+	for pause := 20 * time.Microsecond; time.Now().Before(deadline); pause = min(2*pause, time.Millisecond) {
+		unread := 0
+		var failed error
+		err := raw.Control(func(fd uintptr) { unread, failed = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+		if errors.Join(err, failed) != nil || unread == 0 {
+			return
+		}
+		time.Sleep(pause)
+	}
 }
 
 // feed gives a process its input and then the end of it. An error means that
