@@ -315,15 +315,11 @@ func (x *chooser) at(ports []sandbox.Port, first uint16) ([]sandbox.Port, error)
 // tracking follow.
 func (c *Controller) portsPlan(v store.Ports) op.Plan {
 	var four, six []sandbox.Port
-	var flows []op.Published
 	for _, p := range v.Ports {
 		if p.To.Addr().Is4() {
 			four = append(four, p)
 		} else {
 			six = append(six, p)
-		}
-		if !p.Routed && !p.Relayed() {
-			flows = append(flows, op.Published{Protocol: p.Protocol, Host: p.Host, First: p.First, Count: p.Count, To: p.To})
 		}
 	}
 	var plan op.Plan
@@ -332,12 +328,24 @@ func (c *Controller) portsPlan(v store.Ports) op.Plan {
 	} else {
 		plan = append(c.rulesFor(v.Bridge4, four), c.rulesFor(v.Bridge6, six)...)
 	}
-	if len(flows) == 0 {
-		return plan
+	drop, fresh := flowSteps(v)
+	return slices.Concat(drop, plan, fresh)
+}
+
+// flowSteps are what connection tracking needs before the rules, and after.
+func flowSteps(v store.Ports) (drop, fresh op.Plan) {
+	var flows []op.Published
+	for _, p := range v.Ports {
+		if !p.Routed && !p.Relayed() {
+			flows = append(flows, op.Published{Protocol: p.Protocol, Host: p.Host, First: p.First, Count: p.Count, To: p.To})
+		}
 	}
-	drop := op.Step{Why: "Conversations end with what is published: an entry that stays would lead to whoever gets the address next.", Op: op.DropFlows{Ports: flows}}
-	fresh := op.Step{Why: "Conversations that are older than the rules must be seen by them too.", Op: op.ClearFlows{Ports: flows}}
-	return append(append(op.Plan{drop}, plan...), fresh)
+	if len(flows) == 0 {
+		return nil, nil
+	}
+	drop = op.Plan{{Why: "Conversations end with what is published: an entry that stays would lead to whoever gets the address next.", Op: op.DropFlows{Ports: flows}}}
+	fresh = op.Plan{{Why: "Conversations that are older than the rules must be seen by them too.", Op: op.ClearFlows{Ports: flows}}}
+	return drop, fresh
 }
 
 func (c *Controller) rulesFor(bridge string, ports []sandbox.Port) op.Plan {

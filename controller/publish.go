@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/sandbox"
 	"github.com/linkspan/linkspan/store"
@@ -144,13 +146,13 @@ func (c *Controller) followPorts(ctx context.Context, owner linkspan.ID) error {
 	return c.switchPorts(ctx, owner, id, old, fresh, space)
 }
 
-// switchPorts replaces what is published. While it does, the row holds both
-// plans and is not Ready: whoever comes next, after a crash or a failure,
-// undoes both and starts from nothing.
+// switchPorts replaces what is published, and touches only what differs. While
+// it does, the row holds both plans and is not Ready: whoever comes next after a
+// crash undoes both and starts from nothing.
 func (c *Controller) switchPorts(ctx context.Context, owner, id linkspan.ID, old, fresh store.Row[store.Ports], space portSpace) error {
 	held, err := c.o.Holder.Holding(owner)
 	if err != nil {
-		return fmt.Errorf("asking what is held of container %s: %w", owner.Short(), err)
+		return errors.Join(fmt.Errorf("asking what is held of container %s: %w", owner.Short(), err), c.putPorts(id, old))
 	}
 	fresh, sockets, files, err := c.hold(owner, id, fresh, space, held)
 	for _, file := range files {
@@ -164,17 +166,47 @@ func (c *Controller) switchPorts(ctx context.Context, owner, id linkspan.ID, old
 	if err := c.putPorts(id, both); err != nil {
 		return err
 	}
-	if err := c.executor.Undo(ctx, old.Plan); err != nil {
+	// Add before delete: for a moment the shim holds both.
+	wanted := slices.Concat(fresh.Value.Ports, notIn(old.Value.Ports, fresh.Value.Ports))
+	if err := c.o.Holder.Hold(owner, wanted, sockets, files); err != nil {
+		return errors.Join(fmt.Errorf("handing ports of container %s over: %w", owner.Short(), err), c.putPorts(id, old))
+	}
+	if err := c.switchRules(ctx, old, fresh); err != nil {
 		return fmt.Errorf("publishing ports of container %s: %w", owner.Short(), err)
 	}
-	if err := c.o.Holder.Hold(owner, fresh.Value.Ports, sockets, files); err != nil {
-		return fmt.Errorf("handing ports of container %s over: %w", owner.Short(), err)
-	}
-	if err := c.executor.Do(ctx, fresh.Plan); err != nil {
-		return fmt.Errorf("publishing ports of container %s: %w", owner.Short(), err)
+	if err := c.o.Holder.Hold(owner, fresh.Value.Ports, nil, nil); err != nil {
+		return fmt.Errorf("letting go of ports of container %s: %w", owner.Short(), err)
 	}
 	fresh.Phase = store.Ready
 	return c.putPorts(id, fresh)
+}
+
+// switchRules makes the firewall follow: in one transaction if it can.
+func (c *Controller) switchRules(ctx context.Context, old, fresh store.Row[store.Ports]) error {
+	sameBridges := old.Value.Bridge4 == fresh.Value.Bridge4 && old.Value.Bridge6 == fresh.Value.Bridge6
+	if old.Phase != store.Ready || !sameBridges {
+		return errors.Join(c.executor.Undo(ctx, old.Plan), c.executor.Do(ctx, fresh.Plan))
+	}
+	gone, added := old.Value, fresh.Value
+	gone.Ports, added.Ports = notIn(old.Value.Ports, fresh.Value.Ports), notIn(fresh.Value.Ports, old.Value.Ports)
+	switcher, can := c.o.Firewall.(firewall.Switcher)
+	if !can || gone.Bridge4 != gone.Bridge6 && gone.Bridge4 != "" && gone.Bridge6 != "" {
+		return errors.Join(c.executor.Undo(ctx, c.portsPlan(gone)), c.executor.Do(ctx, c.portsPlan(added)))
+	}
+	drop, _ := flowSteps(gone)
+	_, clear := flowSteps(added)
+	err := c.executor.Do(ctx, append(switcher.Switch(cmp.Or(added.Bridge4, added.Bridge6), gone.Ports, added.Ports), clear...))
+	if err != nil {
+		return err
+	}
+	return c.executor.Undo(ctx, drop)
+}
+
+// notIn returns the ports of a that are not in b.
+func notIn(a, b []sandbox.Port) []sandbox.Port {
+	return slices.DeleteFunc(slices.Clone(a), func(p sandbox.Port) bool {
+		return slices.ContainsFunc(b, func(q sandbox.Port) bool { return reflect.DeepEqual(p, q) })
+	})
 }
 
 func (c *Controller) putPorts(id linkspan.ID, row store.Row[store.Ports]) error {

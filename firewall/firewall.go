@@ -121,3 +121,12 @@ type Backend interface {
 	// ports of that address.
 	Resolver(ns string, udp, tcp uint16) op.Plan
 }
+
+// Switcher is a Backend that can change what is published of a running endpoint
+// in one transaction. Without it, some ports are taken back and others are
+// published after that.
+type Switcher interface {
+	// Switch plans that old ports, which Ports has published on the bridge, are
+	// replaced by fresh ones.
+	Switch(bridge string, old, fresh []sandbox.Port) op.Plan
+}

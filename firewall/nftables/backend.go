@@ -30,6 +30,7 @@ func Kinds() op.Kinds {
 		"nft-change":   ChangeElements{},
 		"nft-elements": AddElements{},
 		"nft-resolver": AddResolver{},
+		"nft-switch":   SwitchElements{},
 	}
 }
 
