@@ -28,6 +28,7 @@ type Networking interface {
 	connector
 	explainer
 	connectionExplainer
+	publisher
 	teller
 }
 

@@ -101,6 +101,10 @@ func volumeRoutes() []Route {
 func ownRoutes() []Route {
 	return []Route{
 		{"POST", "/linkspan/v1/explain", (*Server).explain},
+		{"GET", "/linkspan/v1/ports", (*Server).listPorts},
+		{"GET", "/linkspan/v1/containers/{name}/ports", (*Server).listPorts},
+		{"POST", "/linkspan/v1/containers/{name}/ports", (*Server).publishPorts},
+		{"DELETE", "/linkspan/v1/containers/{name}/ports", (*Server).unpublishPorts},
 		{"GET", "/linkspan/v1/history", (*Server).watchHistory},
 		{"GET", "/linkspan/v1/commands/host", (*Server).hostCommands},
 		{"GET", "/linkspan/v1/commands/host/{ref}", (*Server).hostCommands},

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -14,9 +15,18 @@ import (
 	"github.com/linkspan/linkspan/sandbox"
 )
 
+// annotationSources, with the name of a port behind it (80/tcp), is the
+// annotation of a container that says who may use that port: prefixes with
+// commas between them. Docker's API has no other place for it.
+const annotationSources = "linkspan.sources."
+
 // wishesOf reads which ports a client wants published, and lists those that it
 // has exposed. A range that the client spelled out is one wish again.
 func wishesOf(ctr Container) (wishes []sandbox.Wish, exposed []string, err error) {
+	sources, err := sourcesOf(ctr)
+	if err != nil {
+		return nil, nil, err
+	}
 	ports := make(map[apinetwork.Port]bool)
 	for port := range ctr.Config.ExposedPorts {
 		ports[port] = true
@@ -44,8 +54,29 @@ func wishesOf(ctr Container) (wishes []sandbox.Wish, exposed []string, err error
 			wishes = append(wishes, wish)
 		}
 	}
+	for i, w := range wishes {
+		wishes[i].Sources = sources[fmt.Sprintf("%d/%s", w.Port, w.Protocol)]
+	}
 	slices.Sort(exposed)
 	return mergeWishes(wishes), exposed, nil
+}
+
+func sourcesOf(ctr Container) (map[string][]netip.Prefix, error) {
+	sources := make(map[string][]netip.Prefix)
+	for key, list := range ctr.HostConfig.Annotations {
+		port, found := strings.CutPrefix(key, annotationSources)
+		if !found {
+			continue
+		}
+		for text := range strings.SplitSeq(list, ",") {
+			source, err := sandbox.ParseSource(strings.TrimSpace(text))
+			if err != nil {
+				return nil, err
+			}
+			sources[port] = append(sources[port], source)
+		}
+	}
+	return sources, nil
 }
 
 func wishOf(port apinetwork.Port, binding apinetwork.PortBinding) (sandbox.Wish, error) {

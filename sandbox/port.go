@@ -222,3 +222,15 @@ func parsePort(text string) (uint16, error) {
 // itself at ::1, whose packets no route leads out of lo, containers of the same
 // network, and everybody if the families differ (see Relayed).
 func (p Port) Served() bool { return p.Protocol != SCTP && !p.Routed }
+
+// ParseSource reads who may use a port: 192.0.2.0/24, or one address.
+func ParseSource(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return addr.Unmap().Prefix(addr.Unmap().BitLen())
+	}
+	source, err := netip.ParsePrefix(text)
+	if err != nil {
+		return source, linkspan.Errorf(linkspan.ErrInvalid, "invalid source %q: want a prefix such as 192.0.2.0/24, or an address", text)
+	}
+	return source.Masked(), nil
+}

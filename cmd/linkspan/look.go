@@ -167,37 +167,6 @@ func (e *engine) commands(ctx context.Context, kind, name string) (string, error
 	return "", fmt.Errorf("error: no such object: %s", name)
 }
 
-func newPort(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "port CONTAINER [PRIVATE_PORT[/PROTO]]",
-		Short: "List port mappings or a specific mapping for the container",
-		Args:  cobra.RangeArgs(1, 2),
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		daemon, err := a.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
-		found, err := daemon.ContainerInspect(cmd.Context(), args[0], client.ContainerInspectOptions{})
-		if err != nil {
-			return err
-		}
-		if len(args) == 2 {
-			lines, err := onePort(args[0], args[1], found.Container.NetworkSettings.Ports)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(a.out, strings.Join(lines, "\n"))
-			return nil
-		}
-		for _, line := range portLines(found.Container.NetworkSettings.Ports) {
-			fmt.Fprintln(a.out, line)
-		}
-		return nil
-	}
-	return cmd
-}
-
 func portLines(ports network.PortMap) []string {
 	var lines []string
 	sorted := slices.SortedFunc(maps.Keys(ports), func(a, b network.Port) int {

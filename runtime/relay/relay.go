@@ -190,8 +190,12 @@ func (r *Relay) accept(fd int, s Service) {
 	}
 }
 
-// allows tells whether a client may use the service, at an address of ours.
+// allows tells whether a client may use the service, at an address of ours. A
+// packet from elsewhere to 127.0.0.1 is forged, whatever let it in.
 func (s Service) allows(client, own netip.Addr) bool {
+	if own.IsLoopback() && !client.IsLoopback() {
+		return false
+	}
 	if len(s.Sources) == 0 || client.IsLoopback() || client == own {
 		return true
 	}
