@@ -108,9 +108,11 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 		return Attachment{}, setUpError(err)
 	}
 	var r reservation
-	err = c.o.Store.Defer(func(t store.Tables) error {
-		r, err = c.reserveStart(t, owner, host, space)
-		return err
+	err = c.whenFree(ctx, func() error {
+		return c.o.Store.Defer(func(t store.Tables) (err error) {
+			r, err = c.reserveStart(t, owner, host, space)
+			return err
+		})
 	})
 	if err != nil {
 		return Attachment{}, setUpError(err)
@@ -316,6 +318,9 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox
 	n := row.Value
 	if row.Phase != store.Ready {
 		return none, n, linkspan.Errorf(linkspan.ErrNotFound, "network %s not found: it is being removed", n.Name)
+	}
+	if err := checkFree(row); err != nil {
+		return none, n, err
 	}
 	if n.ConfigOnly {
 		return none, n, linkspan.Errorf(linkspan.ErrForbidden, "cannot create endpoint on configuration-only network: %s lends its settings to others (see: linkspan network create --config-from %s)", n.Name, n.Name)

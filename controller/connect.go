@@ -22,9 +22,11 @@ func (c *Controller) Connect(ctx context.Context, ref string, owner linkspan.ID,
 	}
 	var live reservation
 	running := false
-	err = c.o.Store.Update(func(t store.Tables) error {
-		live, running, err = c.reserveConnect(t, ref, owner, settings)
-		return err
+	err = c.whenFree(ctx, func() error {
+		return c.o.Store.Update(func(t store.Tables) (err error) {
+			live, running, err = c.reserveConnect(t, ref, owner, settings)
+			return err
+		})
 	})
 	if err != nil || !running {
 		return err

@@ -198,9 +198,7 @@ func lease(t store.Tables, n network.Network, e endpoint.Endpoint, cfg store.Con
 			*family.last = addr
 		}
 		*family.lease = netip.PrefixFrom(addr, pool.Subnet.Bits())
-		if !n.Internal {
-			*family.gateway = pool.Gateway
-		}
+		*family.gateway = offered(n, *family.lease)
 	}
 	if serial(n) {
 		cursor.Phase = store.Ready
@@ -214,6 +212,28 @@ func lease(t store.Tables, n network.Network, e endpoint.Endpoint, cfg store.Con
 func free(n network.Network, addr netip.Addr, held leases) bool {
 	pool, there := n.Pool(addr)
 	return there && !serial(n) && (!pool.Range.IsValid() || pool.Range.Contains(addr)) && pool.Claim(addr, held) == nil
+}
+
+// offered returns the gateway that a network offers to whoever has a lease.
+func offered(n network.Network, lease netip.Prefix) netip.Addr {
+	pool, ok := n.Pool(lease.Addr())
+	if !ok || n.Internal {
+		return netip.Addr{}
+	}
+	for name, addr := range pool.Aux {
+		if name == network.AuxGateway4 && addr.Is4() || name == network.AuxGateway6 && addr.Is6() {
+			return addr
+		}
+	}
+	return pool.Gateway
+}
+
+// only returns an address if it is asked for.
+func only(asked bool, addr netip.Addr) netip.Addr {
+	if asked {
+		return addr
+	}
+	return netip.Addr{}
 }
 
 func serial(n network.Network) bool {

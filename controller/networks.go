@@ -18,29 +18,39 @@ import (
 // names while endpoints are attached.
 func (c *Controller) RemoveNetwork(ctx context.Context, ref string) error {
 	var row store.Row[network.Network]
-	err := c.o.Store.Update(func(t store.Tables) error {
-		found, err := findNetwork(t, ref)
-		if err != nil {
+	err := c.whenFree(ctx, func() error {
+		return c.o.Store.Update(func(t store.Tables) (err error) {
+			row, err = reserveRemoval(t, ref)
 			return err
-		}
-		row = found
-		n := row.Value
-		if network.Predefined(n.Name) {
-			return linkspan.Errorf(linkspan.ErrForbidden, "%s is a pre-defined network and cannot be removed", n.Name)
-		}
-		if err := refuseLent(t, n); err != nil {
-			return err
-		}
-		if err := refuseHeld(t, n); err != nil {
-			return err
-		}
-		t.Networks.SetPhase(n.ID, store.Deleting)
-		return nil
+		})
 	})
 	if err != nil {
 		return err
 	}
 	return c.finishNetwork(ctx, row)
+}
+
+// reserveRemoval is the pure part of a removal.
+func reserveRemoval(t store.Tables, ref string) (store.Row[network.Network], error) {
+	row, err := findNetwork(t, ref)
+	if err != nil {
+		return row, err
+	}
+	n := row.Value
+	if network.Predefined(n.Name) {
+		return row, linkspan.Errorf(linkspan.ErrForbidden, "%s is a pre-defined network and cannot be removed", n.Name)
+	}
+	for _, refuse := range []func() error{
+		func() error { return checkFree(row) },
+		func() error { return refuseLent(t, n) },
+		func() error { return refuseHeld(t, n) },
+	} {
+		if err := refuse(); err != nil {
+			return row, err
+		}
+	}
+	t.Networks.SetPhase(n.ID, store.Deleting)
+	return row, nil
 }
 
 // finishNetwork takes a Deleting network away. What cannot be undone stays a

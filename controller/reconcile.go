@@ -29,6 +29,7 @@ func (c *Controller) Recover(ctx context.Context) error {
 	if err := c.recoverHost(ctx); err != nil {
 		return err
 	}
+	c.takeBackChanges(ctx)
 	c.finishIntents(ctx)
 	c.recoverNetworks(ctx)
 	if err := c.ensureDefault(ctx); err != nil {

@@ -52,3 +52,10 @@ type Filtered interface {
 	// Rules returns what the firewall is to do for a network. It is pure.
 	Rules(network.Network) (firewall.Network, error)
 }
+
+// Changer is a Driver whose networks can be changed while they exist, by the
+// difference of their plans.
+type Changer interface {
+	// CheckChange says why a network cannot become another in place. It is pure.
+	CheckChange(old, fresh network.Network) error
+}

@@ -60,6 +60,10 @@ func (e Endpoint) family6(ns string) op.Plan {
 			Op:  op.SetSysctl{NS: ns, Key: key + "addr_gen_mode", Value: "1"},
 		},
 		{
+			Why: "The interface has IPv6, whatever it had before and new links have.",
+			Op:  op.SetSysctl{NS: ns, Key: key + "disable_ipv6", Value: "0"},
+		},
+		{
 			Why: "The same address without the wait: it comes from the MAC, which is unique on the network.",
 			Op:  op.AddAddress{NS: ns, Link: e.Interface, Address: linkLocal(fromMAC(e.MAC))},
 		},

@@ -32,6 +32,13 @@ const (
 	OptionRecords = "linkspan.dns.records"
 )
 
+// Names of auxiliary addresses that are the containers' gateway, in place of
+// the address that the network's own link has.
+const (
+	AuxGateway4 = "DefaultGatewayIPv4"
+	AuxGateway6 = "DefaultGatewayIPv6"
+)
+
 // Network is the record of a network. Options and Labels are as the user typed
 // them; everything else is as used.
 type Network struct {

@@ -19,6 +19,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 
 	"github.com/linkspan/linkspan"
@@ -37,6 +38,7 @@ type Driver struct{}
 var (
 	_ drivers.Driver   = Driver{}
 	_ drivers.Filtered = Driver{}
+	_ drivers.Changer  = Driver{}
 )
 
 // Traits of a bridge: addresses from IPAM, and a gateway on the bridge itself.
@@ -54,7 +56,7 @@ func (Driver) Check(_ context.Context, h *kernel.Host, n network.Network) error 
 	if err = endpoint.ValidateInterface(o.name); err != nil {
 		return err
 	}
-	if err = checkPools(n); err != nil {
+	if err = errors.Join(checkMTU(n, o), checkPools(n)); err != nil {
 		return err
 	}
 	links, err := h.Links("")
@@ -63,6 +65,32 @@ func (Driver) Check(_ context.Context, h *kernel.Host, n network.Network) error 
 	}
 	if link, err := links.LinkByName(o.name); err == nil {
 		return linkspan.Errorf(linkspan.ErrForbidden, "cannot make bridge %s: a link of that name (%s) exists already and is not Linkspan's to change (see: ip -d link show %s)", o.name, link.Type(), o.name)
+	}
+	return nil
+}
+
+// CheckChange refuses another bridge, and what no bridge can have. More subnets
+// are welcome: the bridge has a gateway of each.
+func (Driver) CheckChange(old, fresh network.Network) error {
+	before, err := parse(old)
+	if err != nil {
+		return err
+	}
+	after, err := parse(fresh)
+	if err != nil {
+		return err
+	}
+	if before.name != after.name {
+		return linkspan.Errorf(linkspan.ErrForbidden, "network %s is on bridge %s and cannot move to %s: containers are plugged into it", old.Name, before.name, after.name)
+	}
+	return checkMTU(fresh, after)
+}
+
+// checkMTU refuses what the kernel answers by switching IPv6 off (RFC 8200
+// section 5).
+func checkMTU(n network.Network, o options) error {
+	if n.IPv6 && o.mtu != 0 && o.mtu < 1280 {
+		return linkspan.Errorf(linkspan.ErrInvalid, "invalid MTU number: %d: IPv6 needs at least 1280 (RFC 8200)", o.mtu)
 	}
 	return nil
 }
@@ -88,6 +116,18 @@ func checkPools(n network.Network) error {
 		return linkspan.Errorf(linkspan.ErrInvalid, "ipv6 pool is empty")
 	case four > 1, six > 1:
 		return linkspan.Errorf(linkspan.ErrForbidden, "bridge driver doesn't support multiple subnets")
+	}
+	return checkGateways(n)
+}
+
+// checkGateways refuses a way out of a network that has none.
+func checkGateways(n network.Network) error {
+	for _, pool := range n.Pools {
+		for name, addr := range pool.Aux {
+			if n.Internal && (name == network.AuxGateway4 || name == network.AuxGateway6) {
+				return linkspan.Errorf(linkspan.ErrInvalid, "no gateway can be set on an internal bridge network: leave --aux-address %s=%s out", name, addr)
+			}
+		}
 	}
 	return nil
 }
