@@ -46,6 +46,7 @@ type networkMaker interface {
 }
 
 type connector interface {
+	CheckWishes(controller.Container) error
 	Connect(ctx context.Context, ref string, owner linkspan.ID, settings *apinetwork.EndpointSettings) error
 	Disconnect(ctx context.Context, ref string, owner linkspan.ID, force bool) error
 	Rename(owner linkspan.ID, name string) error

@@ -20,7 +20,7 @@ const rootfs = `"Annotations":{"linkspan.rootfs":"/"}`
 func TestCreateContainer(t *testing.T) {
 	f := &fakeContainers{all: []record{webContainer()}}
 	s := newTestServer(t, &fakeNetworking{}, f)
-	w := ask(s, "POST", "/v1.50/containers/create?name=n", `{"Cmd":["true"],"MacAddress":"02:42:0a:4d:00:09","HostConfig":{`+rootfs+`,"NetworkMode":"default"},"NetworkingConfig":{"EndpointsConfig":{"default":{"Aliases":["al"]}}}}`)
+	w := ask(s, "POST", "/v1.50/containers/create?name=n", `{"Cmd":["true"],"MacAddress":"02:42:0a:4d:00:09","HostConfig":{`+rootfs+`,"NetworkMode":"default"},"NetworkingConfig":{"EndpointsConfig":{"default":{"GwPriority":7}}}}`)
 	if want := `{"Id":"` + string(ctrID) + `","Warnings":["` + macDeprecated + `"]}`; w.Code != 201 || strings.TrimSpace(w.Body.String()) != want {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
@@ -28,7 +28,7 @@ func TestCreateContainer(t *testing.T) {
 	if q.Name != "n" || q.Rootfs != "/" || q.HostConfig.NetworkMode != "bridge" || q.HostConfig.LogConfig.Type != "json-file" || q.HostConfig.RestartPolicy.Name != "no" {
 		t.Errorf("%+v %+v", q, q.HostConfig)
 	}
-	if e := q.Networking.EndpointsConfig["bridge"]; e == nil || e.MacAddress.String() != "02:42:0a:4d:00:09" || e.Aliases[0] != "al" {
+	if e := q.Networking.EndpointsConfig["bridge"]; e == nil || e.MacAddress.String() != "02:42:0a:4d:00:09" || e.GwPriority != 7 {
 		t.Errorf("%+v", e)
 	}
 	w = ask(s, "POST", "/containers/create", `{"Cmd":["true"],"MacAddress":"02:42:0a:4d:00:09","HostConfig":{`+rootfs+`,"NetworkMode":"container:web"}}`)

@@ -14,6 +14,7 @@ import (
 	apinetwork "github.com/moby/moby/api/types/network"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/runtime"
 )
 
@@ -77,11 +78,7 @@ func (s *Server) creation(body createBody, v version) (runtime.Request, []string
 	if err := checkHostConfig(request.HostConfig); err != nil {
 		return request, nil, err
 	}
-	if request.HostConfig.NetworkMode.IsContainer() && request.Config.Hostname != "" {
-		return request, nil, linkspan.Errorf(linkspan.ErrInvalid, "conflicting options: hostname and the network mode")
-	}
 	fillHostConfig(request.HostConfig)
-	s.borrow(request)
 	if err := checkEndpoints(request.Networking, v); err != nil {
 		return request, nil, err
 	}
@@ -94,6 +91,10 @@ func (s *Server) creation(body createBody, v version) (runtime.Request, []string
 			warnings = append(warnings, macDeprecated)
 		}
 	}
+	if err := s.networks.CheckWishes(controller.Container{Config: request.Config, HostConfig: request.HostConfig, Networking: request.Networking}); err != nil {
+		return request, nil, err
+	}
+	s.borrow(request)
 	if request.HostConfig.NetworkMode.IsHost() && (len(request.HostConfig.PortBindings) > 0 || request.HostConfig.PublishAllPorts) {
 		warnings = append(warnings, portsDiscarded)
 	}
@@ -177,13 +178,7 @@ func (s *Server) borrow(q runtime.Request) {
 }
 
 func checkEndpoints(n *apinetwork.NetworkingConfig, v version) error {
-	names := slices.Sorted(maps.Keys(n.EndpointsConfig))
-	for _, name := range names {
-		if n.EndpointsConfig[name] == nil {
-			return linkspan.Errorf(linkspan.ErrInvalid, "invalid config for network %s: EndpointsConfig is nil", name)
-		}
-	}
-	if v < 44 && len(names) > 1 {
+	if names := slices.Sorted(maps.Keys(n.EndpointsConfig)); v < 44 && len(names) > 1 {
 		return linkspan.Errorf(linkspan.ErrInvalid, "Container cannot be created with multiple network endpoints: %s", strings.Join(names, ", "))
 	}
 	return nil

@@ -21,6 +21,7 @@ import (
 	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/drivers/bridge"
+	joined "github.com/linkspan/linkspan/drivers/container"
 	"github.com/linkspan/linkspan/drivers/host"
 	"github.com/linkspan/linkspan/drivers/none"
 	"github.com/linkspan/linkspan/firewall/nftables"
@@ -69,7 +70,7 @@ func newEngine(t *testing.T) *engine {
 	events := NewEvents()
 	networks := controller.New(controller.Options{
 		Host: m.Host(), Store: rows, Firewall: nftables.Backend{}, ExecRoot: live, Events: events.Network, Logf: t.Logf,
-		Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}},
+		Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}, "container": joined.Driver{}},
 		Defaults: controller.Defaults{
 			Bases4: ipam.DefaultBases(), Bases6: ipam.DefaultBases6("test"), Options: bridge.DefaultOptions("", 0, true),
 		},

@@ -17,6 +17,10 @@ import (
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/controller"
+	"github.com/linkspan/linkspan/drivers"
+	joined "github.com/linkspan/linkspan/drivers/container"
+	"github.com/linkspan/linkspan/drivers/host"
+	"github.com/linkspan/linkspan/drivers/none"
 	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/network"
@@ -48,6 +52,11 @@ type fakeNetworking struct {
 }
 
 func (f *fakeNetworking) Networks() []network.Network { return f.all }
+
+// CheckWishes is the controller's own: it depends on no state.
+func (f *fakeNetworking) CheckWishes(c controller.Container) error {
+	return controller.New(controller.Options{Drivers: map[string]drivers.Driver{"host": host.Driver{}, "null": none.Driver{}, "container": joined.Driver{}}}).CheckWishes(c)
+}
 
 func (f *fakeNetworking) Cables(linkspan.ID) ([]controller.Cable, error) {
 	return []controller.Cable{{Network: "lab", Interface: "eth0", HostLink: "veth0123456", HostIndex: 7, Bridge: "br-lab", Port: 1}}, nil

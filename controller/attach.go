@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/network"
@@ -187,10 +188,10 @@ func (c *Controller) donor(owner linkspan.ID) (donor *sandbox.Sandbox, err error
 			err = noContainer(owner)
 			return
 		}
-		ref, borrows := strings.CutPrefix(row.Value.Mode, "container:")
-		if !borrows {
+		if c.traitsOf(row.Value.Mode).Borrows != drivers.Container {
 			return
 		}
+		ref := strings.TrimPrefix(row.Value.Mode, "container:")
 		cfg, known := findConfig(t, ref)
 		switch {
 		case !known:
@@ -267,9 +268,7 @@ func (c *Controller) reserveSandbox(t store.Tables, owner linkspan.ID, host host
 	}
 	id := linkspan.NewID()
 	s := sandbox.Sandbox{ID: id, Owner: owner, Dir: filepath.Join(c.o.ExecRoot, "sandboxes", id.Short())}
-	if r.config.Mode == "host" {
-		s.OfHost = true
-	}
+	s.OfHost = c.traitsOf(r.config.Mode).Borrows == drivers.Host
 	taken, err := chosenInterfaces(r.config)
 	if err != nil {
 		return r, err

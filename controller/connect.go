@@ -10,6 +10,7 @@ import (
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/endpoint"
+	"github.com/linkspan/linkspan/sandbox"
 	"github.com/linkspan/linkspan/store"
 )
 
@@ -85,33 +86,21 @@ func (c *Controller) reserveConnect(t store.Tables, ref string, owner linkspan.I
 	}
 	r.config = config.Value
 	live, running := sandboxOf(t, owner)
-	found, err := findNetwork(t, ref)
-	if err != nil && (running || !errors.Is(err, linkspan.ErrNotFound)) {
-		return r, false, err
-	}
-	name, id := ref, linkspan.ID("")
-	if err == nil {
-		name, id = found.Value.Name, found.Value.ID
-	}
-	if err = checkConnect(r.config, name); err != nil {
-		return r, false, err
-	}
-	want, err := endpointConfig(name, settings)
+	want, err := c.wanted(t, r.config, ref, settings, running)
 	if err != nil {
 		return r, false, err
 	}
-	want.NetworkID = id
 	if running {
-		if live.Phase != store.Ready {
-			return r, false, linkspan.Errorf(linkspan.ErrConflict, "container %s is starting or stopping: try again", r.config.Name)
+		if err = settled(live, r.config); err != nil {
+			return r, false, err
 		}
 		taken := interfacesOf(t, live.Value.ID)
 		if err = checkInterface(want, taken); err != nil {
 			return r, false, err
 		}
-		row, n, err := c.reserveEndpoint(t, r.config, live.Value, want, taken)
-		if err != nil {
-			return r, false, err
+		row, n, failed := c.reserveEndpoint(t, r.config, live.Value, want, taken)
+		if failed != nil {
+			return r, false, failed
 		}
 		t.Endpoints.Put(row.Value.ID, row)
 		r.sandbox, r.endpoints, r.links = live, []store.Row[endpoint.Endpoint]{row}, []link{{row.Value, n}}
@@ -122,17 +111,32 @@ func (c *Controller) reserveConnect(t store.Tables, ref string, owner linkspan.I
 	return r, running, nil
 }
 
-func checkConnect(cfg store.Config, name string) error {
-	switch {
-	case cfg.Mode == "host", name == "host":
-		if cfg.Mode == "host" && name != "host" {
-			return linkspan.Errorf(linkspan.ErrInvalid, "container sharing network namespace with another container or host cannot be connected to any other network")
-		}
-		return linkspan.Errorf(linkspan.ErrInvalid, "cannot connect container to host network - container must be created in host network mode")
-	case len(cfg.Mode) > 10 && cfg.Mode[:10] == "container:":
-		return linkspan.Errorf(linkspan.ErrInvalid, "container sharing network namespace with another container or host cannot be connected to any other network")
-	case cfg.Mode == "none", name == "none":
-		return linkspan.Errorf(linkspan.ErrInvalid, "container cannot be connected to multiple networks with one of the networks in private (none) mode")
+// wanted is a new attachment of a container. A network that is not there can be
+// wanted by a container that does not run: it may be there when it starts.
+func (c *Controller) wanted(t store.Tables, cfg store.Config, ref string, settings *apinetwork.EndpointSettings, running bool) (endpoint.Config, error) {
+	found, missing := findNetwork(t, ref)
+	if missing != nil && (running || !errors.Is(missing, linkspan.ErrNotFound)) {
+		return endpoint.Config{}, missing
+	}
+	name := ref
+	if missing == nil {
+		name = found.Value.Name
+	}
+	if err := c.checkConnect(cfg, name); err != nil {
+		return endpoint.Config{}, err
+	}
+	want, err := endpointConfig(name, settings)
+	if err != nil || missing != nil {
+		return want, err
+	}
+	want.NetworkID = found.Value.ID
+	return want, checkSubnets(want, found.Value)
+}
+
+// settled refuses to change the endpoints of a container that changes itself.
+func settled(live store.Row[sandbox.Sandbox], cfg store.Config) error {
+	if live.Phase != store.Ready {
+		return linkspan.Errorf(linkspan.ErrConflict, "container %s is starting or stopping: try again", cfg.Name)
 	}
 	return nil
 }
@@ -165,7 +169,7 @@ func (c *Controller) Disconnect(ctx context.Context, ref string, owner linkspan.
 	var gone store.Row[endpoint.Endpoint]
 	running := false
 	err = c.o.Store.Update(func(t store.Tables) error {
-		gone, running, err = reserveDisconnect(t, ref, owner)
+		gone, running, err = c.reserveDisconnect(t, ref, owner)
 		return err
 	})
 	switch {
@@ -185,7 +189,7 @@ func (c *Controller) Disconnect(ctx context.Context, ref string, owner linkspan.
 	return err
 }
 
-func reserveDisconnect(t store.Tables, ref string, owner linkspan.ID) (store.Row[endpoint.Endpoint], bool, error) {
+func (c *Controller) reserveDisconnect(t store.Tables, ref string, owner linkspan.ID) (store.Row[endpoint.Endpoint], bool, error) {
 	var gone store.Row[endpoint.Endpoint]
 	config, ok := t.Configs.Get(owner)
 	if !ok {
@@ -197,19 +201,24 @@ func reserveDisconnect(t store.Tables, ref string, owner linkspan.ID) (store.Row
 	if err == nil {
 		named.Network, named.NetworkID = found.Value.Name, found.Value.ID
 	}
-	_, running := sandboxOf(t, owner)
+	live, running := sandboxOf(t, owner)
 	if err != nil && running {
 		return gone, false, err
 	}
-	switch {
-	case cfg.Mode == "host" && named.Network == "host":
-		return gone, false, linkspan.Errorf(linkspan.ErrInvalid, "cannot disconnect container from host network - container was created in host network mode")
-	case len(without(cfg.Attachments, named)) == len(cfg.Attachments):
+	if err = c.checkDisconnect(cfg, named.Network); err != nil {
+		return gone, false, err
+	}
+	if len(without(cfg.Attachments, named)) == len(cfg.Attachments) {
 		how := "not connected to network " + named.Network
 		if !running {
 			how = "not connected to the network " + named.Network
 		}
 		return gone, false, linkspan.Errorf(errUnexpected, "container %s is %s", owner, how)
+	}
+	if running {
+		if err = settled(live, cfg); err != nil {
+			return gone, false, err
+		}
 	}
 	cfg.Attachments = without(cfg.Attachments, named)
 	t.Configs.Put(owner, store.Row[store.Config]{Value: cfg, Phase: store.Ready})

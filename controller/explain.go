@@ -56,7 +56,7 @@ func (c *Controller) ExplainRemove(ref string) (op.Plan, error) { return c.Netwo
 // ExplainAttach returns the plan that Attach would carry out now for a
 // container, whether it exists or not.
 func (c *Controller) ExplainAttach(ctr Container) (op.Plan, error) {
-	cfg, err := configOf(ctr)
+	cfg, err := c.configOf(ctr)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (c *Controller) ExplainConnect(ref string, owner linkspan.ID, settings *api
 func (c *Controller) ExplainDisconnect(ref string, owner linkspan.ID) (op.Plan, error) {
 	var plan op.Plan
 	err := c.explain(func(t store.Tables) error {
-		gone, _, err := reserveDisconnect(t, ref, owner)
+		gone, _, err := c.reserveDisconnect(t, ref, owner)
 		plan = gone.Plan
 		return err
 	})

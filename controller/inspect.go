@@ -28,7 +28,7 @@ func (c *Controller) Settings(owner linkspan.ID) container.NetworkSettings {
 			name, s := c.configuredSettings(t, config.Value, want)
 			settings.Networks[name] = s
 		}
-		if mode := config.Value.Mode; mode == "host" || mode == "none" {
+		if mode, traits := config.Value.Mode, c.traitsOf(config.Value.Mode); traits.Single {
 			settings.Networks[mode] = &apinetwork.EndpointSettings{}
 			if row, err := findNetwork(t, mode); err == nil {
 				settings.Networks[mode].NetworkID = string(row.Value.ID)

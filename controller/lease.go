@@ -178,10 +178,10 @@ func lease(t store.Tables, n network.Network, e endpoint.Endpoint, cfg store.Con
 		gateway  *netip.Addr
 	}{
 		{n.IPv4, false, e.Config.IPv4, e.Config.Last.IPv4, &cursor.Value.IPv4, &e.IPv4, &e.Gateway4},
-		{n.IPv6, true, e.Config.IPv6, e.Config.Last.IPv6, &cursor.Value.IPv6, &e.IPv6, &e.Gateway6},
+		{n.IPv6 && !cfg.NoIPv6, true, e.Config.IPv6, e.Config.Last.IPv6, &cursor.Value.IPv6, &e.IPv6, &e.Gateway6},
 	} {
 		if !family.on {
-			if family.want.IsValid() {
+			if family.want.IsValid() && (!family.ipv6 || !cfg.NoIPv6) {
 				return e, linkspan.Errorf(linkspan.ErrInvalid, "invalid endpoint settings:\nno configured subnet contains IP address %s", family.want)
 			}
 			continue

@@ -14,6 +14,7 @@ import (
 	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/drivers/bridge"
+	joined "github.com/linkspan/linkspan/drivers/container"
 	"github.com/linkspan/linkspan/drivers/host"
 	"github.com/linkspan/linkspan/drivers/none"
 	"github.com/linkspan/linkspan/firewall/nftables"
@@ -69,7 +70,7 @@ func opened(t testing.TB, m *nstest.Machine, r roots, change ...func(*controller
 	d := &daemon{store: s}
 	o := controller.Options{
 		Host: m.Host(), Store: s, Firewall: nftables.Backend{}, ExecRoot: r.exec,
-		Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}},
+		Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}, "container": joined.Driver{}},
 		Defaults: controller.Defaults{
 			Bases4: ipam.DefaultBases(), Bases6: ipam.DefaultBases6("test"), ResolvConf: filepath.Join(r.data, "resolv.conf"),
 			Options: bridge.DefaultOptions("linkspan0", 0, true),

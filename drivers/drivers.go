@@ -29,7 +29,24 @@ type Traits struct {
 
 	// Single says that there is one network of this kind, and it is predefined.
 	Single bool
+
+	// Borrows says whose network stack a container of this kind uses instead of
+	// one of its own. Such a container has no other network.
+	Borrows Lender
+
+	// Alone says that a container on such a network is on no other one.
+	Alone bool
 }
+
+// Lender is who lends a network stack.
+type Lender string
+
+// The lenders; None is for kinds that give a container a stack of its own.
+const (
+	None      Lender = ""
+	Host      Lender = "host"
+	Container Lender = "container"
+)
 
 // Driver plans networks and endpoints of one kind. Implementations are safe
 // for concurrent use.

@@ -15,6 +15,7 @@ import (
 	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/drivers/bridge"
+	"github.com/linkspan/linkspan/drivers/container"
 	"github.com/linkspan/linkspan/drivers/host"
 	"github.com/linkspan/linkspan/drivers/none"
 	"github.com/linkspan/linkspan/firewall/nftables"
@@ -149,7 +150,7 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	events, history := api.NewEvents(), api.NewHistory()
 	s.controller = controller.New(controller.Options{
 		Host: s.host, Store: s.store, Holder: holder{s}, Firewall: nftables.Backend{}, ExecRoot: config.ExecRoot,
-		Drivers:  map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}},
+		Drivers:  map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}, "container": container.Driver{}},
 		Defaults: defaults(config), Events: events.Network, Trace: history.Trace, Logf: logf,
 	})
 	s.containers, err = runtime.New(runtime.Options{

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,10 +76,24 @@ func Local(d drivers.Driver, options map[string]string, ipv6 bool) Fixture {
 				e.IPv6, e.Gateway6 = netip.PrefixFrom(lease, pool.Subnet.Bits()), pool.Gateway
 			}
 		}
+		f.Sandboxes[i] = sandbox.Sandbox{ID: e.Sandbox, Owner: e.Owner, OfHost: traits.Borrows == drivers.Host}
+		if traits.Borrows == drivers.Container {
+			f.Sandboxes[i], e.Sandbox = f.Sandboxes[0], f.Sandboxes[0].ID
+		}
 		f.Endpoints[i] = e
-		f.Sandboxes[i] = sandbox.Sandbox{ID: e.Sandbox, Owner: e.Owner}
 	}
 	return f
+}
+
+// namespaces are those that the plans make.
+func (f Fixture) namespaces() []string {
+	var names []string
+	for _, s := range f.Sandboxes {
+		if !s.OfHost && !slices.Contains(names, s.Netns()) {
+			names = append(names, s.Netns())
+		}
+	}
+	return names
 }
 
 // id repeats digits to the length of an ID.
@@ -112,9 +127,11 @@ func (f Fixture) plan(t *testing.T, dir string) plans {
 			s.Dir = filepath.Join(dir, string(s.ID.Short()))
 		}
 		files := sandbox.Files{Hosts: "127.0.0.1\tlocalhost\n", ResolvConf: "nameserver 127.0.0.11\n", Hostname: f.Endpoints[i].Name + "\n"}
-		p.endpoints[i] = s.Plan(files)
-		if s.OfHost {
+		switch {
+		case s.OfHost:
 			p.endpoints[i] = s.FilesPlan(files)
+		case i == 0 || s.ID != f.Sandboxes[0].ID:
+			p.endpoints[i] = s.Plan(files)
 		}
 		plan, err := f.Driver.Endpoint(f.Network, f.Endpoints[i], s)
 		if err != nil {

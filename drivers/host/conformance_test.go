@@ -11,9 +11,5 @@ import (
 func TestMain(m *testing.M) { nstest.Main(m) }
 
 func TestConformance(t *testing.T) {
-	f := driverstest.Local(host.Driver{}, nil, false)
-	for i := range f.Sandboxes {
-		f.Sandboxes[i].OfHost = true
-	}
-	driverstest.Run(t, f)
+	driverstest.Run(t, driverstest.Local(host.Driver{}, nil, false))
 }

@@ -22,7 +22,9 @@ type Driver struct{}
 var _ drivers.Driver = Driver{}
 
 // Traits of the host network: one, predefined, without addresses of its own.
-func (Driver) Traits() drivers.Traits { return drivers.Traits{Scope: "local", Single: true} }
+func (Driver) Traits() drivers.Traits {
+	return drivers.Traits{Scope: "local", Single: true, Borrows: drivers.Host}
+}
 
 // Check accepts: the host is always there.
 func (Driver) Check(context.Context, *kernel.Host, network.Network) error { return nil }

@@ -25,7 +25,9 @@ type Driver struct{}
 var _ drivers.Driver = Driver{}
 
 // Traits of the null network: one, predefined, without addresses.
-func (Driver) Traits() drivers.Traits { return drivers.Traits{Scope: "local", Single: true} }
+func (Driver) Traits() drivers.Traits {
+	return drivers.Traits{Scope: "local", Single: true, Alone: true}
+}
 
 // Check accepts: nothing is always possible.
 func (Driver) Check(context.Context, *kernel.Host, network.Network) error { return nil }

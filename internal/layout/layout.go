@@ -88,7 +88,7 @@ func House() Policy {
 			"internal/nstest":       {"kernel"},
 			"internal/layout":       {},
 		},
-		Tests: []string{"internal/nstest", "firewall/firewalltest", "drivers/driverstest", "drivers/bridge", "drivers/host", "drivers/none"},
+		Tests: []string{"internal/nstest", "firewall/firewalltest", "drivers/driverstest", "drivers/bridge", "drivers/host", "drivers/none", "drivers/container"},
 		Owners: map[string][]string{
 			"github.com/vishvananda/netlink": {"kernel", "op", "firewall/..."},
 			"github.com/mdlayher/netlink":    {"kernel", "op", "firewall/..."},
