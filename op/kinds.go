@@ -19,6 +19,7 @@ func kernelKinds() Kinds {
 		"not isolated": ClearIsolated{},
 		"sysctl reset": ResetSysctl{},
 
+		"cable":          AddCable{},
 		"own bridge":     AddOwnBridge{},
 		"plug in":        PlugIn{},
 		"bridge setting": SetBridge{},

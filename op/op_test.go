@@ -100,6 +100,11 @@ func specimens() []specimen {
 			foreign: withBridge + "ip link add br1 type bridge; ip link add v0 master br1 type veth peer name eth0; ", spared: true,
 		},
 		{
+			name: "cable", setup: withBox + "ip netns add bax; ",
+			op:   op.AddCable{NS: "box", Name: "eth0", MAC: macNear, PeerNS: "bax", Peer: "eth1", PeerMAC: macFar},
+			said: "ip -n box link add name eth0 address 02:42:0a:4d:00:02 type veth peer name eth1 address 02:42:0a:4d:00:03 netns bax", keeps: true, check: "eth0",
+		},
+		{
 			name: "bridge setting", setup: withBridge, op: op.SetBridge{Bridge: "br0", Setting: kernel.BridgeAgeingTime, Value: 5000, Before: 30000},
 			said: "ip link set dev br0 type bridge ageing_time 5000", again: true, check: "br0",
 		},

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -139,4 +141,39 @@ func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()
+}
+
+// TestLabFromAFile puts a lab up, uses it, and takes it down, as a student does.
+func TestLabFromAFile(t *testing.T) {
+	s := newStory(t)
+	file := filepath.Join(s.dir, "lan.yaml")
+	text := `name: lan
+switches: {sw: {}}
+nodes:
+  a: {addresses: {eth0: [10.0.0.1/24]}}
+  b: {addresses: {eth0: [10.0.0.2/24]}, run: exec sleep 1000}
+links: [[a:eth0, sw], [b:eth0, sw]]
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.do("lab", "up", "--explain", file); !strings.Contains(out, "ip netns add lab-lan\n") || !strings.Contains(out, "address 02:") {
+		t.Errorf("lab up --explain:\n%s", out)
+	}
+	s.do("lab", "up", file)
+	s.do("lab", "exec", "lan", "a", "ping", "-c1", "-W5", "10.0.0.2")
+	if out, err := s.try("lab", "exec", "lan", "a", "sh", "-c", "exit 7"); err == nil {
+		t.Errorf("exit status of a command in a node is lost: %s", out)
+	}
+	if out := s.do("brctl", "--netns", "lab-lan", "show"); !regexp.MustCompile(`(?m)^sw\t\t8000\.02[0-9a-f]{10}\tno\t\tport0\n\t{7}port1$`).MatchString(out) {
+		t.Errorf("brctl show on the lab's machine:\n%s", out)
+	}
+	s.do("lab", "link", "cut", "lan", "b:eth0")
+	if out := s.do("lab", "status"); !regexp.MustCompile(`(?m)^lan +b +lab-lan-b +\d+$`).MatchString(out) || !strings.Contains(out, "lan: changed: link port1 is down") {
+		t.Errorf("lab status:\n%s", out)
+	}
+	s.do("lab", "reset", "lan")
+	s.do("lab", "exec", "lan", "a", "ping", "-c1", "-W5", "10.0.0.2")
+	s.do("lab", "down", file)
+	s.do("lab", "down", "lan")
 }

@@ -104,6 +104,7 @@ func House() Policy {
 			"github.com/containerd/cgroups":  {"runtime/..."},
 			"github.com/spf13/cobra":         {"cmd/linkspan"},
 			"github.com/gopacket/gopacket":   {"lab/..."},
+			"github.com/goccy/go-yaml":       {"lab/...", "cmd/linkspan"},
 			"github.com/moby/moby/client":    {"cmd/linkspan", "lab/..."},
 		},
 		Everywhere: []string{"github.com/vishvananda/netns"},

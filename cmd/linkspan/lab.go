@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/linkspan/linkspan/kernel"
+	"github.com/linkspan/linkspan/lab"
+)
+
+// labDir is where labs are kept. It belongs to no daemon: a lab needs none.
+const labDir = "/run/linkspan-labs"
+
+func newLab(a *app) *cobra.Command {
+	command := &cobra.Command{
+		Use:   "lab VERB",
+		Short: "Build small networks from a file, to learn on and to break",
+		Args:  unknownVerb,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	link := &cobra.Command{
+		Use:   "link VERB",
+		Short: "Cut and mend the cables of a lab",
+		Args:  unknownVerb,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	link.AddCommand(
+		labVerb("cut LAB NODE:INTERFACE", "Take the carrier from an end of a cable", 2, func(ctx context.Context, e *lab.Engine, args []string) error {
+			return e.Cut(ctx, args[0], args[1])
+		}),
+		labVerb("restore LAB NODE:INTERFACE", "Plug a cut cable in again", 2, func(ctx context.Context, e *lab.Engine, args []string) error {
+			return e.Restore(ctx, args[0], args[1])
+		}),
+	)
+	command.AddCommand(
+		a.labUp(), a.labStatus(), a.labExec(), link,
+		labVerb("down LAB|FILE", "Take a lab down, whatever state it is in", 1, func(ctx context.Context, e *lab.Engine, args []string) error {
+			name, err := e.NameOf(args[0])
+			if err != nil {
+				return err
+			}
+			return e.Down(ctx, name)
+		}),
+		labVerb("reset LAB", "Build a lab anew from the text that it was built from", 1, func(ctx context.Context, e *lab.Engine, args []string) error {
+			return e.Reset(ctx, args[0])
+		}),
+	)
+	return command
+}
+
+// labVerb is a verb that prints nothing when all is well.
+func labVerb(use, short string, args int, act func(context.Context, *lab.Engine, []string) error) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: cobra.ExactArgs(args),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withLabs(func(e *lab.Engine) error { return act(cmd.Context(), e, args) })
+		},
+	}
+}
+
+func withLabs(act func(*lab.Engine) error) error {
+	host, err := kernel.Open()
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	return act(&lab.Engine{Dir: labDir, Real: host})
+}
+
+func (a *app) labUp() *cobra.Command {
+	var explain bool
+	command := &cobra.Command{
+		Use:   "up [--explain] FILE",
+		Short: "Put a lab up: all of it, or nothing",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := os.ReadFile(args[0])
+			if err != nil {
+				return fmt.Errorf("reading a lab: %w", err)
+			}
+			if explain {
+				var script string
+				if script, err = lab.Explain(text); err == nil {
+					fmt.Fprint(a.out, script)
+				}
+				return err
+			}
+			path, err := filepath.Abs(args[0])
+			if err != nil {
+				return fmt.Errorf("reading a lab: %w", err)
+			}
+			return withLabs(func(e *lab.Engine) error {
+				warnings, err := e.Up(cmd.Context(), text, path)
+				for _, warning := range warnings {
+					fmt.Fprintln(a.err, "WARNING:", warning)
+				}
+				return err
+			})
+		},
+	}
+	command.Flags().BoolVar(&explain, "explain", false, "print the script that puts the lab up, and do nothing")
+	return command
+}
+
+func (a *app) labStatus() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status [LAB]...",
+		Short: "Show labs, their nodes, and what was changed since they were put up",
+		RunE: func(cmd *cobra.Command, names []string) error {
+			return withLabs(func(e *lab.Engine) error {
+				if len(names) == 0 {
+					var err error
+					if names, err = e.Names(); err != nil {
+						return err
+					}
+				}
+				table := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+				fmt.Fprintln(table, "LAB\tNODE\tNETNS\tPROCESSES")
+				var notes []string
+				for _, name := range names {
+					status, err := e.Status(cmd.Context(), name)
+					if err != nil {
+						return err
+					}
+					for _, node := range status.Nodes {
+						pids := strings.Trim(fmt.Sprint(node.Processes), "[]")
+						fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", name, node.Name, node.Netns, pids)
+					}
+					if status.Difference != nil {
+						for line := range strings.Lines(status.Difference.Error()) {
+							notes = append(notes, fmt.Sprintf("%s: changed: %s", name, strings.TrimSpace(line)))
+						}
+					}
+				}
+				if err := table.Flush(); err != nil {
+					return err
+				}
+				for _, note := range notes {
+					fmt.Fprintln(a.out, note)
+				}
+				return nil
+			})
+		},
+	}
+}
+
+func (a *app) labExec() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "exec LAB NODE COMMAND [ARG...]",
+		Short: "Run a command in a node, with a /sys of its own",
+		Args:  cobra.MinimumNArgs(3),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return withLabs(func(e *lab.Engine) error {
+				cmd := lab.Command(args[1], args[2:]...)
+				cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
+				if err := e.Exec(args[0], args[1], cmd); err != nil {
+					return err
+				}
+				err := cmd.Wait()
+				if ended := (*exec.ExitError)(nil); errors.As(err, &ended) {
+					return exit{code: ended.ExitCode()}
+				}
+				return err
+			})
+		},
+	}
+	command.Flags().SetInterspersed(false)
+	return command
+}
