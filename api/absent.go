@@ -28,9 +28,13 @@ func absentRoutes() []Route {
 			routes = append(routes, route)
 		}
 	}
+	for _, verb := range []string{"enable", "disable", "push", "set", "upgrade"} {
+		routes = append(routes, Route{"POST", "/plugins/{name:.*}/" + verb, (*Server).missingPlugin})
+	}
 	return append(routes,
 		Route{"GET", "/plugins", (*Server).listPlugins},
 		Route{"GET", "/plugins/{name:.*}/json", (*Server).missingPlugin},
+		Route{"DELETE", "/plugins/{name:.*}", (*Server).missingPlugin},
 	)
 }
 
@@ -51,26 +55,41 @@ func absences() []absence {
 			{Method: "HEAD", Path: "/containers/{name}/archive"},
 			{Method: "PUT", Path: "/containers/{name}/archive"},
 		}},
-		{linkspan.ErrUnavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`, []Route{
-			{Method: "GET", Path: "/swarm"},
-			{Method: "GET", Path: "/nodes"},
-			{Method: "GET", Path: "/nodes/{id}"},
-			{Method: "GET", Path: "/services"},
-			{Method: "GET", Path: "/services/{id}"},
-			{Method: "POST", Path: "/services/create"},
-			{Method: "GET", Path: "/tasks"},
-			{Method: "GET", Path: "/tasks/{id}"},
-			{Method: "GET", Path: "/secrets"},
-			{Method: "GET", Path: "/secrets/{id}"},
-			{Method: "POST", Path: "/secrets/create"},
-			{Method: "GET", Path: "/configs"},
-			{Method: "GET", Path: "/configs/{id}"},
-			{Method: "POST", Path: "/configs/create"},
-		}},
+		{linkspan.ErrUnavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`, swarmRoutes()},
+		{linkspan.ErrUnavailable, "This node is not part of a swarm", []Route{{Method: "POST", Path: "/swarm/leave"}}},
 		{linkspan.ErrNotImplemented, "there is no swarm mode here", []Route{
-			{Method: "POST", Path: "/swarm/init"}, {Method: "POST", Path: "/swarm/join"}, {Method: "POST", Path: "/swarm/leave"}, {Method: "POST", Path: "/swarm/update"},
+			{Method: "POST", Path: "/swarm/init"}, {Method: "POST", Path: "/swarm/join"},
+		}},
+		{linkspan.ErrNotImplemented, "installing plugins is not supported: run the plugin yourself; its socket is found in /run/docker/plugins and in --plugin-dir", []Route{
+			{Method: "GET", Path: "/plugins/privileges"},
+			{Method: "POST", Path: "/plugins/pull"},
+			{Method: "POST", Path: "/plugins/create"},
 		}},
 	}
+}
+
+// swarmRoutes are those that only a manager of a swarm answers.
+func swarmRoutes() []Route {
+	routes := []Route{
+		{Method: "GET", Path: "/swarm"},
+		{Method: "POST", Path: "/swarm/update"},
+		{Method: "GET", Path: "/swarm/unlockkey"},
+		{Method: "POST", Path: "/swarm/unlock"},
+		{Method: "GET", Path: "/services/{id}/logs"},
+		{Method: "GET", Path: "/tasks/{id}/logs"},
+		{Method: "GET", Path: "/tasks"},
+		{Method: "GET", Path: "/tasks/{id}"},
+	}
+	for _, kind := range []string{"nodes", "services", "secrets", "configs"} {
+		routes = append(routes,
+			Route{Method: "GET", Path: "/" + kind},
+			Route{Method: "GET", Path: "/" + kind + "/{id}"},
+			Route{Method: "DELETE", Path: "/" + kind + "/{id}"},
+			Route{Method: "POST", Path: "/" + kind + "/{id}/update"},
+			Route{Method: "POST", Path: "/" + kind + "/create"},
+		)
+	}
+	return routes
 }
 
 func (s *Server) listVolumes(w http.ResponseWriter, _ *http.Request) error {

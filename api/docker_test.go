@@ -92,7 +92,7 @@ func newEngine(t *testing.T) *engine {
 		About: About{ID: "test", Version: "0.1", DataRoot: data, ExecRoot: live, NetworkDrivers: []string{"bridge", "host", "null"}, FirewallDriver: "nftables"},
 	})
 	e := &engine{t: t, socket: filepath.Join(dir, "s"), home: dir, on: m}
-	listener, err := Listen(t.Context(), "unix://"+e.socket)
+	listener, err := Listen(t.Context(), "unix://"+e.socket, nil)
 	must(t, err)
 	served := make(chan error)
 	go func() { served <- s.Serve(listener) }()

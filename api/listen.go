@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,13 +26,13 @@ const socketMode = 0o660
 
 // Listen opens the socket that an address such as unix:///run/linkspan/linkspan.sock
 // names. A socket file that nobody answers on is replaced; one that a daemon
-// answers on is an error of kind ErrConflict. TCP is refused with
-// ErrNotImplemented: without client certificates it would make anybody root.
-func Listen(ctx context.Context, address string) (net.Listener, error) {
+// answers on is an error of kind ErrConflict. TCP is refused with ErrInvalid
+// unless secure asks clients for certificates: it would make anybody root.
+func Listen(ctx context.Context, address string, secure *tls.Config) (net.Listener, error) {
 	scheme, path, _ := strings.Cut(address, "://")
 	switch {
 	case scheme == "tcp":
-		return nil, linkspan.Errorf(linkspan.ErrNotImplemented, "listening on %s: TCP needs TLS with client certificates, which this release does not have; use unix:///path", address)
+		return listenTLS(ctx, address, path, secure)
 	case scheme != "unix":
 		return nil, linkspan.Errorf(linkspan.ErrInvalid, "listening on %s: want unix:///path", address)
 	case !filepath.IsAbs(path):
@@ -60,6 +61,21 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 		return nil, errors.Join(fmt.Errorf("listening on %s: %w", address, err), listener.Close())
 	}
 	return listener, nil
+}
+
+// listenTLS opens host:port. Connections that become streams are no HTTP/2.
+func listenTLS(ctx context.Context, address, port string, secure *tls.Config) (net.Listener, error) {
+	if secure == nil || secure.ClientAuth != tls.RequireAndVerifyClientCert {
+		return nil, linkspan.Errorf(linkspan.ErrInvalid, "listening on %s: TCP needs TLS with client certificates (--tlsverify); or use unix:///path", address)
+	}
+	secure = secure.Clone()
+	secure.NextProtos = []string{"http/1.1"}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", port)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", address, err)
+	}
+	return tls.NewListener(listener, secure), nil
 }
 
 // clearStale removes what an earlier daemon left, and nothing else.

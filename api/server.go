@@ -2,9 +2,11 @@ package api
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
+	"log"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -58,10 +60,19 @@ func New(o Options) *Server {
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.handler = s.recovered(s.negotiate(s.router()))
 	s.http.Handler = s
+	s.http.ErrorLog = log.New(logWriter(s.logf), "", 0)
 	// A client that sends its header byte by byte holds a connection no longer
 	// than this; one that is silent between requests, not longer than that.
 	s.http.ReadHeaderTimeout, s.http.IdleTimeout = 10*time.Second, 5*time.Minute
 	return s
+}
+
+// logWriter lets the HTTP server complain where everybody does.
+type logWriter func(format string, args ...any)
+
+func (f logWriter) Write(p []byte) (int, error) {
+	f("%s", bytes.TrimSpace(p))
+	return len(p), nil
 }
 
 // ServeHTTP answers one request.

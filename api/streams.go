@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -222,6 +223,9 @@ func waitHangUp(conn net.Conn, over <-chan struct{}) {
 }
 
 func hungUp(conn net.Conn) bool {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
 	owner, ok := conn.(syscall.Conn)
 	if !ok {
 		return false

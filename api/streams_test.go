@@ -18,7 +18,7 @@ import (
 // served runs a server on a socket, and returns how to connect to it.
 func served(t *testing.T, s *Server) func() *net.UnixConn {
 	t.Helper()
-	listener, err := Listen(t.Context(), "unix://"+filepath.Join(t.TempDir(), "d.sock"))
+	listener, err := Listen(t.Context(), "unix://"+filepath.Join(t.TempDir(), "d.sock"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,11 +95,14 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 	a := s.about
 	drivers := slices.Sorted(slices.Values(a.NetworkDrivers))
 	info := system.Info{
-		ID: a.ID, Name: hostname, ServerVersion: a.Version, Driver: "overlay2", DriverStatus: [][2]string{},
-		Plugins:     system.PluginsInfo{Volume: []string{}, Network: drivers, Log: []string{"json-file", "local"}},
+		ID: a.ID, Name: hostname, ServerVersion: a.Version, Driver: "overlay2", DriverStatus: [][2]string{{"Supports d_type", "true"}, {"Using metacopy", "false"}},
+		NFd: openFiles(), OomKillDisable: cgroupVersion() == "1", OSVersion: osRelease("VERSION_ID"), IndexServerAddress: "https://index.docker.io/v1/",
+		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
+		Images:      len(s.images.List()),
+		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: drivers, Log: []string{"json-file", "local"}},
 		MemoryLimit: true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true, IPv4Forwarding: true,
 		Debug: a.Debug, NGoroutines: goruntime.NumGoroutine(), NEventsListener: int(s.events.watchers.Load()), SystemTime: s.now().Format(time.RFC3339Nano), LoggingDriver: "json-file",
-		CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(), KernelVersion: kernelRelease(), OperatingSystem: operatingSystem(), OSType: "linux",
+		CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(), KernelVersion: kernelRelease(), OperatingSystem: cmp.Or(osRelease("PRETTY_NAME"), "Linux"), OSType: "linux",
 		Architecture: architecture(), NCPU: goruntime.NumCPU(), MemTotal: memoryTotal(), DockerRootDir: a.DataRoot, Labels: []string{},
 		RegistryConfig: &registry.ServiceConfig{IndexConfigs: map[string]*registry.IndexInfo{}},
 		Runtimes:       map[string]system.RuntimeWithStatus{"linkspan": {}}, DefaultRuntime: "linkspan", LiveRestoreEnabled: true,
@@ -142,19 +145,27 @@ func architecture() string {
 	return unix.ByteSliceToString(name.Machine[:])
 }
 
-// operatingSystem reads os-release(5). A machine without one is Linux all the
-// same.
-func operatingSystem() string {
+// osRelease reads a line of os-release(5).
+func osRelease(key string) string {
 	text, err := os.ReadFile("/etc/os-release")
 	if err != nil {
-		return "Linux"
+		return ""
 	}
 	for line := range strings.Lines(string(text)) {
-		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); ok {
-			return strings.Trim(name, `"`)
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="); ok {
+			return strings.Trim(value, `"`)
 		}
 	}
-	return "Linux"
+	return ""
+}
+
+// openFiles is how many descriptors the daemon has.
+func openFiles() int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	return len(entries)
 }
 
 // memoryTotal is in bytes.

@@ -169,7 +169,7 @@ func TestListen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "deep", "d.sock")
 	old := syscall.Umask(0)
 	defer syscall.Umask(old)
-	listener, err := Listen(t.Context(), "unix://"+path)
+	listener, err := Listen(t.Context(), "unix://"+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestListen(t *testing.T) {
 	served := make(chan error)
 	go func() { served <- s.Serve(listener) }()
 
-	if _, err := Listen(t.Context(), "unix://"+path); !errors.Is(err, linkspan.ErrConflict) {
+	if _, err := Listen(t.Context(), "unix://"+path, nil); !errors.Is(err, linkspan.ErrConflict) {
 		t.Errorf("a second daemon: %v", err)
 	}
 	if err := s.Shutdown(t.Context()); err != nil {
@@ -197,7 +197,7 @@ func TestListen(t *testing.T) {
 	}
 	stale.SetUnlinkOnClose(false)
 	stale.Close()
-	again, err := Listen(t.Context(), "unix://"+path)
+	again, err := Listen(t.Context(), "unix://"+path, nil)
 	if err != nil {
 		t.Fatalf("a stale socket: %v", err)
 	}
@@ -208,10 +208,10 @@ func TestListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	for address, kind := range map[string]error{
-		"unix://" + file: linkspan.ErrConflict, "tcp://127.0.0.1:2375": linkspan.ErrNotImplemented, "unix://relative": linkspan.ErrInvalid,
+		"unix://" + file: linkspan.ErrConflict, "tcp://127.0.0.1:2375": linkspan.ErrInvalid, "unix://relative": linkspan.ErrInvalid,
 		"fd://": linkspan.ErrInvalid, "unix:///" + strings.Repeat("a", 108): linkspan.ErrInvalid,
 	} {
-		if _, err := Listen(t.Context(), address); !errors.Is(err, kind) {
+		if _, err := Listen(t.Context(), address, nil); !errors.Is(err, kind) {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
@@ -223,7 +223,7 @@ func TestListen(t *testing.T) {
 // A shutdown ends streams without end, and answers what is under way.
 func TestShutdownEndsStreams(t *testing.T) {
 	s := newTestServer(t, &fakeNetworking{}, &fakeContainers{})
-	listener, err := Listen(t.Context(), "unix://"+filepath.Join(t.TempDir(), "d.sock"))
+	listener, err := Listen(t.Context(), "unix://"+filepath.Join(t.TempDir(), "d.sock"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func runDaemon(ctx context.Context, config DaemonConfig) error {
 	}
 	failed := make(chan error, len(config.Hosts))
 	for _, address := range config.Hosts {
-		listener, err := api.Listen(ctx, address)
+		listener, err := api.Listen(ctx, address, config.TLS)
 		if err != nil {
 			return err
 		}
@@ -170,10 +170,14 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	if err != nil {
 		return fmt.Errorf("opening images: %w", err)
 	}
+	id, err := engineID(config.DataRoot)
+	if err != nil {
+		return err
+	}
 	s.server = api.New(api.Options{
 		Networks: s.controller, Containers: s.containers, Images: s.images, Events: events, History: history, Logf: logf,
 		About: api.About{
-			Version: version, DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Debug: config.Debug,
+			ID: id, Version: version, DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Debug: config.Debug,
 			NetworkDrivers: []string{"bridge", "host", "null"}, FirewallDriver: "nftables",
 		},
 	})

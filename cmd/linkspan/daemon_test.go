@@ -52,9 +52,9 @@ func TestDaemonConfig(t *testing.T) {
 		{"empty file", " \n", nil, plain(func(*DaemonConfig) {})},
 		{
 			"roots of its own", "",
-			[]string{"-H", "unix:///x/s", "-H", "tcp://127.0.0.1:1", "--data-root", "/x/d", "--exec-root", "/x/e"},
+			[]string{"-H", "unix:///x/s", "-H", "unix:///x/t", "--data-root", "/x/d", "--exec-root", "/x/e"},
 			plain(func(c *DaemonConfig) {
-				c.Hosts, c.DataRoot, c.ExecRoot, c.PidFile = []string{"unix:///x/s", "tcp://127.0.0.1:1"}, "/x/d", "/x/e", "/x/e/linkspan.pid"
+				c.Hosts, c.DataRoot, c.ExecRoot, c.PidFile = []string{"unix:///x/s", "unix:///x/t"}, "/x/d", "/x/e", "/x/e/linkspan.pid"
 			}),
 		},
 		{
@@ -103,6 +103,9 @@ func TestDaemonRefusals(t *testing.T) {
 	}{
 		{"", "--host 127.0.0.1:1", "want unix:///path or tcp://host:port"},
 		{"", "--host unix://", "want unix:///path or tcp://host:port"},
+		{"", "--host tcp://127.0.0.1:1", "over TCP anybody could be root on this machine"},
+		{"", "--tlsverify", "it needs --tlscacert, --tlscert and --tlskey"},
+		{"", "--tlsverify --tlscacert /no/ca --tlscert /no/cert --tlskey /no/key", "invalid --tlsverify"},
 		{"", "--bip 172.17.0.0/16", "the bridge's own IPv4 address"},
 		{"", "--bip 172.17.0.1", "invalid --bip"},
 		{"", "--bip fd00::1/64", "invalid --bip"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -54,6 +55,8 @@ type DaemonConfig struct {
 
 	NameConfig
 
+	TLS *tls.Config // for addresses that are TCP; nil if there are none
+
 	MetricsAddr      string // host:port; "" for none
 	ClusterStore     string // etcd://host:port,…; "" for a daemon on its own
 	ClusterAdvertise string // host:port, or interface:port
@@ -71,6 +74,7 @@ type daemonFlags struct {
 	mtu                                         int
 	debug, icc, ipv6, liveRestore               bool
 	names                                       nameFlags
+	tls                                         tlsFlags
 }
 
 func (f *daemonFlags) bind(flags *pflag.FlagSet) {
@@ -88,6 +92,7 @@ func (f *daemonFlags) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&f.fixedCIDR6, "fixed-cidr-v6", "", "IPv6 `subnet` for the addresses of containers on the default bridge")
 	flags.StringVarP(&f.bridge, "bridge", "b", defaultBridge, "name of the default bridge, or none")
 	f.names.bind(flags)
+	f.tls.bind(flags)
 	flags.IntVar(&f.mtu, "mtu", 0, "containers' network MTU (`bytes`)")
 	flags.StringVar(&f.ip, "ip", "0.0.0.0", "host IP `address` for port publishing from the default bridge network")
 	flags.BoolVar(&f.icc, "icc", true, "enable inter-container communication for the default bridge network")
@@ -147,6 +152,10 @@ func (f *daemonFlags) checked() (DaemonConfig, error) {
 		MetricsAddr: f.metricsAddr, ClusterStore: f.clusterStore, ClusterAdvertise: f.clusterAdvertise,
 	}
 	if err := f.checkPlaces(&config); err != nil {
+		return config, err
+	}
+	var err error
+	if config.TLS, err = f.tls.config(config.Hosts); err != nil {
 		return config, err
 	}
 	if err := f.checkAddresses(&config); err != nil {
