@@ -25,6 +25,7 @@ import (
 type Networking interface {
 	networkReader
 	networkMaker
+	networkUpdater
 	connector
 	explainer
 	connectionExplainer

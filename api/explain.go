@@ -37,6 +37,8 @@ type explanation struct {
 func explanations() []explanation {
 	return []explanation{
 		{"POST", "/networks/create", (*Server).explainCreateNetwork},
+		{"PATCH", "/linkspan/v1/networks/{id}", (*Server).explainUpdateNetwork},
+		{"POST", "/linkspan/v1/networks/{id}", (*Server).explainUpdateNetwork},
 		{"POST", "/networks/prune", (*Server).explainPruneNetworks},
 		{"DELETE", "/networks/{id}", (*Server).explainRemoveNetwork},
 		{"POST", "/networks/{id}/connect", (*Server).explainConnect},

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -45,6 +46,7 @@ type fakeNetworking struct {
 	all        []network.Network
 	endpoints  []endpoint.Endpoint
 	settings   container.NetworkSettings
+	changes    []controller.NetworkChange
 	created    []controller.NetworkSpec
 	connected  []string
 	renamed    string
@@ -93,6 +95,19 @@ func (f *fakeNetworking) Status(id linkspan.ID) []controller.PoolStatus {
 func (f *fakeNetworking) CreateNetwork(_ context.Context, spec controller.NetworkSpec) (network.Network, error) {
 	f.created = append(f.created, spec)
 	return network.Network{ID: netID}, f.refuse
+}
+
+func (f *fakeNetworking) UpdateNetwork(_ context.Context, ref string, change controller.NetworkChange) (network.Network, error) {
+	f.changes = append(f.changes, change)
+	n, err := f.Network(ref)
+	return n, cmp.Or(f.refuse, err)
+}
+
+func (f *fakeNetworking) ExplainUpdate(ref string, change controller.NetworkChange) (op.Plan, error) {
+	if _, err := f.Network(ref); err != nil || len(change.Labels) > 0 {
+		return nil, err
+	}
+	return op.Plan{{Why: "Smaller.", Op: op.SetMTU{Link: "br-lab", MTU: 1400, Was: 1500}}}, nil
 }
 
 func (f *fakeNetworking) Connect(_ context.Context, ref string, owner linkspan.ID, s *apinetwork.EndpointSettings) error {

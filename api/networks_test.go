@@ -97,6 +97,35 @@ func TestInspectNetwork(t *testing.T) {
 	}
 }
 
+func TestUpdateNetwork(t *testing.T) {
+	f := threeNetworks()
+	s := newTestServer(t, f, &fakeContainers{})
+	body := `{"Options":{"a":"b","c":null},"EnableIPv6":true,"Internal":false,"Pools":[{},{"Subnet":"10.9.0.0/24"},{"Subnet":"fd09::/64"}]}`
+	for _, method := range []string{"PATCH", "POST"} {
+		w := ask(s, method, "/linkspan/v1/networks/lab", body)
+		if w.Code != 200 || !strings.Contains(w.Body.String(), `"Name":"lab"`) {
+			t.Errorf("%s: %d %s", method, w.Code, w.Body)
+		}
+		c := f.changes[len(f.changes)-1]
+		if *c.Options["a"] != "b" || c.Options["c"] != nil || !*c.IPv6 || *c.Internal || c.IPv4 != nil || len(c.Pools) != 2 {
+			t.Errorf("%s: change %+v", method, c)
+		}
+	}
+	for body, want := range map[string]string{
+		`{"Pools":[{"Gateway":"10.9.0.1"}]}`:                            "400 invalid network config:",
+		`{"Options":[1]}`:                                               "400 invalid JSON",
+		`{"Pools":[{"Subnet":"10.9.0.0/24"},{"Subnet":"10.9.0.0/25"}]}`: "403 invalid pool request",
+		`{"Internal":"x"}`:                                              "400 invalid JSON",
+	} {
+		if got := statusAndMessage(t, ask(s, "PATCH", "/linkspan/v1/networks/lab", body)); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, want %s", body, got, want)
+		}
+	}
+	if got := statusAndMessage(t, ask(s, "PATCH", "/linkspan/v1/networks/nosuch", "{}")); got != "404 network nosuch not found" {
+		t.Errorf("a missing network: %s", got)
+	}
+}
+
 func TestNetworkSpec(t *testing.T) {
 	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
 	for body, want := range map[string]controller.NetworkSpec{

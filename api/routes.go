@@ -105,6 +105,8 @@ func ownRoutes() []Route {
 		{"GET", "/linkspan/v1/containers/{name}/ports", (*Server).listPorts},
 		{"POST", "/linkspan/v1/containers/{name}/ports", (*Server).publishPorts},
 		{"DELETE", "/linkspan/v1/containers/{name}/ports", (*Server).unpublishPorts},
+		{"PATCH", "/linkspan/v1/networks/{id}", (*Server).updateNetwork},
+		{"POST", "/linkspan/v1/networks/{id}", (*Server).updateNetwork},
 		{"GET", "/linkspan/v1/history", (*Server).watchHistory},
 		{"GET", "/linkspan/v1/commands/host", (*Server).hostCommands},
 		{"GET", "/linkspan/v1/commands/host/{ref}", (*Server).hostCommands},

@@ -22,7 +22,7 @@ func newNetwork(a *app) *cobra.Command {
 	}
 	cmd.AddCommand(
 		newNetworkCreate(a), newNetworkLs(a), newNetworkInspect(a), newNetworkRm(a),
-		newNetworkPrune(a), newNetworkConnect(a), newNetworkDisconnect(a),
+		newNetworkPrune(a), newNetworkConnect(a), newNetworkDisconnect(a), newNetworkUpdate(a),
 	)
 	return cmd
 }

@@ -59,6 +59,10 @@ func TestVerbCalls(t *testing.T) {
 		{networkRmVerb, "a/b?c", []string{"DELETE /networks/a%2Fb%3Fc"}},
 		{networkDisconnectVerb, "-f lab web", []string{`POST /networks/lab/disconnect {"Container":"web","Force":true}`}},
 		{networkPruneVerb, "--filter label=x", []string{"POST /networks/prune?filters=%7B%22label%22%3A%7B%22x%22%3Atrue%7D%7D"}},
+		{networkUpdateVerb, "--mtu 1400 --ipv6 --internal=false -o a=b --opt-rm c --label d=e --label-rm f --subnet 10.78.0.0/24 --gateway 10.78.0.9 lab", []string{
+			`PATCH /linkspan/v1/networks/lab {"Options":{"a":"b","c":null,"com.docker.network.driver.mtu":"1400"},"Labels":{"d":"e","f":null},"EnableIPv6":true,"Internal":false,"Pools":[{"Subnet":"10.78.0.0/24","Gateway":"10.78.0.9"}]}`,
+		}},
+		{networkUpdateVerb, "--mtu 0 lab", []string{`PATCH /linkspan/v1/networks/lab {"Options":{"com.docker.network.driver.mtu":null}}`}},
 		{startVerb, "a b", []string{"POST /containers/a/start", "POST /containers/b/start"}},
 		{stopVerb, "a", []string{"POST /containers/a/stop"}},
 		{stopVerb, "-t 0 -s INT a", []string{"POST /containers/a/stop?signal=INT&t=0"}},

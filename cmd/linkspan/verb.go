@@ -23,7 +23,7 @@ func explainable(a *app) []verb {
 }
 
 func explainableNetworks() []verb {
-	return []verb{networkCreateVerb(), networkRmVerb(), networkConnectVerb(), networkDisconnectVerb(), networkPruneVerb()}
+	return []verb{networkCreateVerb(), networkRmVerb(), networkConnectVerb(), networkDisconnectVerb(), networkPruneVerb(), networkUpdateVerb()}
 }
 
 // newExplain mirrors the verbs' own flags, so that a line typed before can be
