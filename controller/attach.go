@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,6 +66,18 @@ func (r reservation) plan() op.Plan {
 	return append(append(plan, r.gateways.Plan...), r.ports.Plan...)
 }
 
+// answered puts a plan that was carried out, answers and all, back into the rows
+// that it is made of.
+func (r *reservation) answered(plan op.Plan) {
+	cut := func(part *op.Plan) { *part, plan = plan[:len(*part):len(*part)], plan[len(*part):] }
+	cut(&r.sandbox.Plan)
+	for i := range r.endpoints {
+		cut(&r.endpoints[i].Plan)
+	}
+	cut(&r.gateways.Plan)
+	cut(&r.ports.Plan)
+}
+
 // put writes all rows with a phase.
 func (r reservation) put(t store.Tables, phase store.Phase) {
 	id := r.sandbox.Value.ID
@@ -74,7 +87,7 @@ func (r reservation) put(t store.Tables, phase store.Phase) {
 		row.Phase = phase
 		t.Endpoints.Put(row.Value.ID, row)
 	}
-	if r.gateways.Plan != nil {
+	if len(r.gateways.Plan) > 0 {
 		r.gateways.Phase = phase
 		t.Gateways.Put(id, r.gateways)
 	}
@@ -85,9 +98,11 @@ func (r reservation) put(t store.Tables, phase store.Phase) {
 }
 
 func (r reservation) drop(t store.Tables) {
-	t.Sandboxes.Delete(r.sandbox.Value.ID)
-	t.Gateways.Delete(r.sandbox.Value.ID)
-	t.Ports.Delete(r.sandbox.Value.ID)
+	if id := r.sandbox.Value.ID; id != "" {
+		t.Sandboxes.Delete(id)
+		t.Gateways.Delete(id)
+		t.Ports.Delete(id)
+	}
 	for _, row := range r.endpoints {
 		t.Endpoints.Delete(row.Value.ID)
 	}
@@ -101,6 +116,9 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 		return donorAttachment(donor), setUpError(err)
 	}
 	host, err := c.readHostFiles()
+	if err == nil {
+		err = c.wakeFor(ctx, owner)
+	}
 	if err != nil {
 		return Attachment{}, setUpError(err)
 	}
@@ -123,9 +141,16 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 		return Attachment{}, setUpError(errors.Join(err, c.drop(r)))
 	}
 	attachment.Ports = r.ports.Value.Ports
-	if err = c.executor.Do(ctx, r.plan()); err != nil {
+	plan, err := c.executor.Ask(ctx, r.plan())
+	r.answered(plan)
+	if err == nil {
+		if err = c.completeAll(ctx, &r); err != nil {
+			err = errors.Join(err, leftOf(c.executor.Undo(ctx, r.plan())))
+		}
+	}
+	if err != nil {
 		attachment.close()
-		return Attachment{}, setUpError(errors.Join(err, c.drop(r)))
+		return Attachment{}, setUpError(c.abandon(ctx, r, err))
 	}
 	if r.sandbox.Value.Resolver {
 		attachment.Keep, err = c.startResolver(r.sandbox.Value, nil)
@@ -143,7 +168,14 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 	if err != nil {
 		c.silence(r)
 		attachment.close()
-		return Attachment{}, setUpError(errors.Join(err, c.executor.Undo(ctx, r.plan()), c.drop(r)))
+		return Attachment{}, setUpError(c.abandon(ctx, r, errors.Join(err, leftOf(c.executor.Undo(ctx, r.plan())))))
+	}
+	if c.anyStaged(r) {
+		// The answers have changed what follows from the endpoints.
+		if err := c.settle(ctx, owner, host); err != nil {
+			attachment.close()
+			return Attachment{}, setUpError(errors.Join(err, c.Detach(context.WithoutCancel(ctx), owner)))
+		}
 	}
 	c.announceNames(owner)
 	c.refreshLinkers(owner)
@@ -171,6 +203,30 @@ func setUpError(err error) error {
 
 // errUnexpected is no kind that a client could act on.
 var errUnexpected = errors.New("unexpected")
+
+// leftOf marks the failure of an undo.
+func leftOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	return op.Left(err)
+}
+
+// abandon drops the rows of a start that failed and was undone. If something is
+// left, they stay, and it is undone later.
+func (c *Controller) abandon(ctx context.Context, r reservation, err error) error {
+	if !errors.Is(err, op.ErrLeft) {
+		return errors.Join(err, c.drop(r))
+	}
+	putErr := c.o.Store.Defer(func(t store.Tables) error {
+		r.put(t, store.Deleting)
+		return nil
+	})
+	if putErr == nil {
+		_, putErr = c.takeAway(ctx, r)
+	}
+	return errors.Join(err, putErr)
+}
 
 func (c *Controller) drop(r reservation) error {
 	return c.o.Store.Defer(func(t store.Tables) error {
@@ -287,7 +343,7 @@ func (c *Controller) reserveSandbox(t store.Tables, owner linkspan.ID, host host
 	r.links = links
 	remember(t, owner, links...)
 	byPriority(links)
-	r.gateways.Value, r.gateways.Plan = gateways(s, links)
+	r.gateways.Value, r.gateways.Plan = c.gateways(s, links)
 	files, err := c.files(t, r.config, s, links, host)
 	if err != nil {
 		return r, err
@@ -335,18 +391,26 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox
 	if err = checkNeighbours(t, n, e); err != nil {
 		return none, n, err
 	}
-	if e.MAC == "" {
+	_, asks := driver.(drivers.Asker)
+	if e.MAC == "" && !asks {
 		e.MAC = want.Last.MAC
 	}
-	for e.MAC == "" || macHolder(t, n, e.MAC) != "" {
+	for !asks && (e.MAC == "" || macHolder(t, n, e.MAC) != "") {
 		e.MAC = network.RandomMAC()
+	}
+	e.Interface = interfaceName(n, want, taken)
+	if addresses := c.addresses(n); addresses != nil {
+		leased, plan, err := addresses.Endpoint(n, e, nil)
+		return store.Row[endpoint.Endpoint]{Value: leased, Phase: store.Creating, Plan: plan}, n, err
 	}
 	if driver.Traits().Addresses {
 		if e, err = lease(t, n, e, cfg); err != nil {
 			return none, n, err
 		}
 	}
-	e.Interface = interfaceName(n, want, taken)
+	if asks {
+		e.Gateway4, e.Gateway6 = netip.Addr{}, netip.Addr{} // it says itself which way is out
+	}
 	plan, err := driver.Endpoint(n, e, s)
 	return store.Row[endpoint.Endpoint]{Value: e, Phase: store.Creating, Plan: plan}, n, err
 }
@@ -365,7 +429,10 @@ func findAttached(t store.Tables, want endpoint.Config) (store.Row[network.Netwo
 // checkNeighbours refuses a second endpoint of one name, and a MAC that another
 // endpoint of the network has.
 func checkNeighbours(t store.Tables, n network.Network, e endpoint.Endpoint) error {
-	if _, there := t.By.EndpointsByName.First(store.Member{Network: n.ID, Name: e.Name}); there {
+	for _, other := range t.By.EndpointsByName.All(store.Member{Network: n.ID, Name: e.Name}) {
+		if other.Phase == store.Deleting {
+			continue // what is left of an earlier run
+		}
 		return linkspan.Errorf(linkspan.ErrForbidden, "endpoint with name %s already exists in network %s", e.Name, n.Name)
 	}
 	if who := macHolder(t, n, e.MAC); e.MAC != "" && who != "" {
@@ -413,12 +480,9 @@ func liveOf(t store.Tables, owner linkspan.ID) (r reservation, found bool) {
 
 func (c *Controller) finishSandbox(ctx context.Context, r reservation) error {
 	c.silence(r)
-	if err := c.executor.Undo(ctx, r.plan()); err != nil {
-		return err
-	}
-	err := c.drop(r)
+	undone, err := c.takeAway(ctx, r)
 	c.refreshLinkers(r.sandbox.Value.Owner)
-	for _, row := range r.endpoints {
+	for _, row := range undone {
 		c.emit("disconnect", row.Value)
 	}
 	return err
@@ -432,6 +496,28 @@ func (c *Controller) silence(r reservation) {
 		c.forgetNames(row.Value)
 		c.hush(row.Value.ID)
 	}
+}
+
+// takeAway undoes the plans of a sandbox one by one, and drops the rows of those
+// that it could: an endpoint that cannot be undone, since its plugin is away,
+// stays behind alone, and the container may start again. It returns the endpoints
+// that are gone.
+func (c *Controller) takeAway(ctx context.Context, r reservation) ([]store.Row[endpoint.Endpoint], error) {
+	var undone reservation
+	var errs []error
+	own := errors.Join(c.executor.Undo(ctx, r.ports.Plan), c.executor.Undo(ctx, r.gateways.Plan))
+	for i := len(r.endpoints) - 1; i >= 0; i-- {
+		err := c.executor.Undo(ctx, r.endpoints[i].Plan)
+		if err == nil {
+			undone.endpoints = append(undone.endpoints, r.endpoints[i])
+		}
+		errs = append(errs, err)
+	}
+	own = errors.Join(own, c.executor.Undo(ctx, r.sandbox.Plan))
+	if own == nil {
+		undone.sandbox = r.sandbox
+	}
+	return undone.endpoints, errors.Join(append(errs, own, c.drop(undone))...)
 }
 
 func (c *Controller) emit(action string, e endpoint.Endpoint) {

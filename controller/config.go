@@ -59,6 +59,9 @@ func (c *Controller) Rename(owner linkspan.ID, name string) error {
 		t.Configs.Put(owner, row)
 		for id, ep := range t.By.EndpointsByOwner.All(owner) {
 			n, _ := t.Networks.Get(ep.Value.Network)
+			if ofGateway(n.Value) {
+				continue // named after the sandbox
+			}
 			ep.Value.Name = name
 			ep.Value.DNSNames = c.dnsNames(row.Value, n.Value, ep.Value.Config)
 			t.Endpoints.Put(id, ep)

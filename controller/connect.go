@@ -10,6 +10,7 @@ import (
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/endpoint"
+	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/sandbox"
 	"github.com/linkspan/linkspan/store"
 )
@@ -20,6 +21,11 @@ func (c *Controller) Connect(ctx context.Context, ref string, owner linkspan.ID,
 	host, err := c.readHostFiles()
 	if err != nil {
 		return err
+	}
+	if n, findErr := c.Network(ref); findErr == nil && c.live(owner) {
+		if err := c.wake(ctx, n); err != nil {
+			return err
+		}
 	}
 	var live reservation
 	running := false
@@ -33,21 +39,26 @@ func (c *Controller) Connect(ctx context.Context, ref string, owner linkspan.ID,
 		return err
 	}
 	added := live.endpoints[0]
-	if err = c.executor.Do(ctx, added.Plan); err != nil {
-		return errors.Join(err, c.dropEndpoint(added.Value))
+	if added.Plan, err = c.executor.Ask(ctx, added.Plan); err != nil {
+		return c.abandonEndpoint(added, err)
 	}
+	if added, err = c.complete(ctx, live.sandbox.Value, added); err != nil {
+		return c.abandonEndpoint(added, errors.Join(err, leftOf(c.executor.Undo(ctx, added.Plan))))
+	}
+	live.links[0].endpoint = added.Value
 	c.readyToAnnounce(live.links)
 	err = c.o.Store.Defer(func(t store.Tables) error {
 		row, ok := t.Endpoints.Get(added.Value.ID)
 		if !ok || row.Phase != store.Creating {
 			return linkspan.Errorf(linkspan.ErrConflict, "container %s stopped while it was being connected", live.config.Name)
 		}
-		t.Endpoints.SetPhase(added.Value.ID, store.Ready)
+		added.Phase, added.Value.Name, added.Value.DNSNames = store.Ready, row.Value.Name, row.Value.DNSNames
+		t.Endpoints.Put(added.Value.ID, added)
 		return nil
 	})
 	if err != nil {
 		c.hush(added.Value.ID)
-		return errors.Join(err, c.executor.Undo(ctx, added.Plan), c.dropEndpoint(added.Value))
+		return c.abandonEndpoint(added, errors.Join(err, leftOf(c.executor.Undo(ctx, added.Plan))))
 	}
 	c.startAnnouncing(live.links)
 	if err := c.settle(ctx, owner, host); err != nil {
@@ -55,6 +66,25 @@ func (c *Controller) Connect(ctx context.Context, ref string, owner linkspan.ID,
 	}
 	c.emit("connect", added.Value)
 	return nil
+}
+
+func (c *Controller) live(owner linkspan.ID) (yes bool) {
+	c.o.Store.View(func(t store.Tables) { _, yes = sandboxOf(t, owner) })
+	return yes
+}
+
+// abandonEndpoint drops the row of a connection that failed and was undone, and
+// the wish for it. If something is left, the row stays, and it is undone later.
+func (c *Controller) abandonEndpoint(row store.Row[endpoint.Endpoint], err error) error {
+	dropErr := c.dropEndpoint(row.Value)
+	if errors.Is(err, op.ErrLeft) {
+		row.Phase = store.Deleting
+		dropErr = errors.Join(dropErr, c.o.Store.Defer(func(t store.Tables) error {
+			t.Endpoints.Put(row.Value.ID, row)
+			return nil
+		}))
+	}
+	return errors.Join(err, dropErr)
 }
 
 // takeBack undoes a connection whose consequences failed: those first, as they

@@ -37,6 +37,7 @@ type Options struct {
 	Host     *kernel.Host
 	Store    *store.Store
 	Drivers  map[string]drivers.Driver // by the name that users type
+	Plugins  drivers.Plugins           // further drivers, which are programs of their own; nil: none
 	Firewall firewall.Backend
 	Holder   Holder // keeps the sockets of published ports
 	ExecRoot string // live files of sandboxes go to its folder sandboxes/
@@ -94,6 +95,7 @@ type Controller struct {
 	announcing map[linkspan.ID]announcement  // by endpoint
 	writing    map[linkspan.ID]*sync.Mutex   // by sandbox: who brings its files up to date
 
+	life     context.Context //nolint:containedctx // of what goes on in the background, until Close
 	stop     context.CancelFunc
 	stopped  sync.WaitGroup
 	unfollow func() // ends following the host's files
@@ -107,6 +109,7 @@ func New(o Options) *Controller {
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
 	}
+	life, stop := context.WithCancel(context.Background())
 	return &Controller{
 		o:          o,
 		executor:   op.Executor{Host: o.Host, Trace: o.Trace, Before: o.Before},
@@ -115,7 +118,8 @@ func New(o Options) *Controller {
 		resolvers:  make(map[linkspan.ID]*dns.Resolver),
 		announcing: make(map[linkspan.ID]announcement),
 		writing:    make(map[linkspan.ID]*sync.Mutex),
-		stop:       func() {},
+		life:       life,
+		stop:       stop,
 		unfollow:   func() {},
 	}
 }
@@ -138,9 +142,14 @@ func (c *Controller) Close() {
 // retryEvery is how long a row that could not be undone waits for the next try.
 const retryEvery = 30 * time.Second
 
+// driver returns a driver without asking anybody. If it is a plugin, it need not
+// be there.
 func (c *Controller) driver(name string) (drivers.Driver, error) {
 	if d, known := c.o.Drivers[name]; known {
 		return d, nil
+	}
+	if c.o.Plugins != nil {
+		return c.o.Plugins.Driver(name), nil
 	}
 	return nil, linkspan.Errorf(linkspan.ErrNotFound, "plugin %q not found", name)
 }

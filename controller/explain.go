@@ -31,7 +31,7 @@ func (c *Controller) ExplainCreate(ctx context.Context, spec NetworkSpec) (op.Pl
 	if err := network.ValidateName(spec.Name); err != nil {
 		return nil, err
 	}
-	n, driver, err := c.newNetwork(spec)
+	n, driver, err := c.newNetwork(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +46,9 @@ func (c *Controller) ExplainCreate(ctx context.Context, spec NetworkSpec) (op.Pl
 	})
 	if err != nil || n.ConfigOnly {
 		return nil, err
+	}
+	if c.addresses(n) != nil {
+		return plan, nil // the rest depends on the answers
 	}
 	return plan, driver.Check(ctx, c.o.Host, n)
 }

@@ -10,6 +10,7 @@ import (
 	apinetwork "github.com/moby/moby/api/types/network"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/op"
@@ -77,7 +78,7 @@ func linksOf(t store.Tables, id linkspan.ID) []link {
 // gateways picks the default routes of a sandbox from its links, which are
 // sorted by priority, and plans them. The two families may leave by different
 // endpoints.
-func gateways(s sandbox.Sandbox, links []link) (store.Gateways, op.Plan) {
+func (c *Controller) gateways(s sandbox.Sandbox, links []link) (store.Gateways, op.Plan) {
 	var picked store.Gateways
 	var plan op.Plan
 	for _, l := range links {
@@ -90,8 +91,20 @@ func gateways(s sandbox.Sandbox, links []link) (store.Gateways, op.Plan) {
 			picked.IPv6 = e.ID
 			plan = append(plan, defaultRoute(s, e, netip.IPv6Unspecified(), e.Gateway6, l.network.Name))
 		}
+		if picked.IPv4 == e.ID || picked.IPv6 == e.ID {
+			plan = append(plan, c.outward(s, l)...)
+		}
 	}
 	return picked, plan
+}
+
+// outward plans what the driver of a link does when the way out is by it.
+func (c *Controller) outward(s sandbox.Sandbox, l link) op.Plan {
+	driver, err := c.driver(l.network.Driver)
+	if asker, asks := driver.(drivers.Asker); err == nil && asks {
+		return asker.Outward(l.network, l.endpoint, s)
+	}
+	return nil
 }
 
 func defaultRoute(s sandbox.Sandbox, e endpoint.Endpoint, to, via netip.Addr, name string) op.Step {

@@ -28,7 +28,7 @@ const resolverPort = 61053
 // resolver. On the default bridge that is the daemon's flag --bridge-names: off,
 // as in Docker.
 func (c *Controller) named(n network.Network) bool {
-	return !network.Predefined(n.Name) || c.o.Defaults.BridgeNames && n.Driver == "bridge"
+	return !network.Predefined(n.Name) && !ofGateway(n) || c.o.Defaults.BridgeNames && n.Driver == "bridge" && !ofGateway(n)
 }
 
 // dnsNames are the names of an endpoint on a network, the one for PTR first.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/linkspan/linkspan"
@@ -41,7 +42,7 @@ func (c *Controller) CreateNetwork(ctx context.Context, spec NetworkSpec) (netwo
 }
 
 func (c *Controller) createNetwork(ctx context.Context, spec NetworkSpec) (network.Network, error) {
-	n, driver, err := c.newNetwork(spec)
+	n, driver, err := c.newNetwork(ctx, spec)
 	if err != nil {
 		return n, err
 	}
@@ -60,17 +61,15 @@ func (c *Controller) createNetwork(ctx context.Context, spec NetworkSpec) (netwo
 	if err != nil {
 		return n, err
 	}
-	if err = c.makeNetwork(ctx, n, driver, plan); err != nil {
-		return n, errors.Join(err, c.o.Store.Defer(func(t store.Tables) error {
-			t.Networks.Delete(n.ID)
+	n, done, err := c.makeNetwork(ctx, n, driver, plan)
+	if err == nil {
+		err = c.o.Store.Update(func(t store.Tables) error {
+			t.Networks.Put(n.ID, store.Row[network.Network]{Value: n, Phase: store.Ready, Plan: done})
 			return nil
-		}))
+		})
 	}
-	if err := c.o.Store.Update(func(t store.Tables) error {
-		t.Networks.SetPhase(n.ID, store.Ready)
-		return nil
-	}); err != nil {
-		return n, errors.Join(err, c.executor.Undo(ctx, plan))
+	if err != nil {
+		return n, c.abandonNetwork(ctx, n, done, err)
 	}
 	c.openZone(n)
 	if !n.ConfigOnly {
@@ -79,19 +78,32 @@ func (c *Controller) createNetwork(ctx context.Context, spec NetworkSpec) (netwo
 	return n, nil
 }
 
-// makeNetwork is the part of a creation that acts. A configuration is nothing
-// but its row.
-func (c *Controller) makeNetwork(ctx context.Context, n network.Network, driver drivers.Driver, plan op.Plan) error {
+// makeNetwork is the part of a creation that acts. It returns the network and
+// what is there of its plan, also when it fails. A configuration is nothing but
+// its row.
+func (c *Controller) makeNetwork(ctx context.Context, n network.Network, driver drivers.Driver, plan op.Plan) (made network.Network, done op.Plan, err error) {
 	if n.ConfigOnly {
-		return nil
+		return n, op.Plan{}, nil
+	}
+	if c.addresses(n) != nil {
+		if n, done, err = c.askPools(ctx, n, plan); err != nil {
+			return n, done, err
+		}
+		if plan, err = c.planLeased(n, driver, done); err != nil {
+			return n, done, err
+		}
 	}
 	if err := driver.Check(ctx, c.o.Host, n); err != nil {
-		return err
+		return n, done, err
 	}
 	if err := c.prepareHost(ctx, n, driver); err != nil {
-		return err
+		return n, done, err
 	}
-	return c.executor.Do(ctx, plan)
+	answered, err := c.executor.Ask(ctx, plan)
+	if err == nil || errors.Is(err, op.ErrLeft) {
+		done = slices.Concat(done, answered)
+	}
+	return n, done, err
 }
 
 // takenFor returns what of the host a new network must keep off, if anything is
@@ -105,7 +117,7 @@ func (c *Controller) takenFor(n network.Network) ([]ipam.Holding, error) {
 
 // newNetwork turns a spec into a record, all but its pools and what it borrows
 // of a configuration.
-func (c *Controller) newNetwork(spec NetworkSpec) (network.Network, drivers.Driver, error) {
+func (c *Controller) newNetwork(ctx context.Context, spec NetworkSpec) (network.Network, drivers.Driver, error) {
 	spec.Driver = cmp.Or(spec.Driver, "bridge")
 	if err := checkConfiguration(spec); err != nil {
 		return network.Network{}, nil, err
@@ -113,12 +125,12 @@ func (c *Controller) newNetwork(spec NetworkSpec) (network.Network, drivers.Driv
 	if spec.ConfigOnly {
 		spec.Driver = "null" // as Docker says of settings that no driver has seen
 	}
+	if err := c.find(ctx, spec); err != nil {
+		return network.Network{}, nil, err
+	}
 	driver, err := c.driver(spec.Driver)
 	if err != nil {
 		return network.Network{}, nil, err
-	}
-	if spec.IPAMDriver != "" && spec.IPAMDriver != "default" && spec.IPAMDriver != ipamNull {
-		return network.Network{}, nil, linkspan.Errorf(linkspan.ErrNotFound, "plugin %q not found", spec.IPAMDriver)
 	}
 	if !spec.IPv4 && !spec.IPv6 {
 		return network.Network{}, nil, linkspan.Errorf(linkspan.ErrInvalid, "IPv4 or IPv6 must be enabled")
@@ -135,7 +147,7 @@ func (c *Controller) newNetwork(spec NetworkSpec) (network.Network, drivers.Driv
 		Created: time.Now().UTC(), Options: spec.Options, Labels: spec.Labels,
 		IPv4: spec.IPv4, IPv6: spec.IPv6, Internal: spec.Internal, Attachable: spec.Attachable,
 		ConfigOnly: spec.ConfigOnly, ConfigFrom: spec.ConfigFrom,
-		IPAMDriver: cmp.Or(spec.IPAMDriver, "default"), IPAMOptions: spec.IPAMOptions, Pools: spec.Pools, MAC: network.RandomMAC(),
+		IPAMDriver: cmp.Or(spec.IPAMDriver, ipamDefault), IPAMOptions: spec.IPAMOptions, Pools: spec.Pools, MAC: network.RandomMAC(),
 	}
 	_, _, err = n.Announcements()
 	return n, driver, err
@@ -177,6 +189,10 @@ func (c *Controller) reserveNetwork(t store.Tables, n network.Network, driver dr
 	traits := driver.Traits()
 	if traits.Single && t.By.NetworksByDriver.Len(n.Driver) > 0 {
 		return n, nil, linkspan.Errorf(linkspan.ErrForbidden, "only one instance of %q network is allowed", n.Driver)
+	}
+	if addresses := c.addresses(n); addresses != nil {
+		n.Pools = completePools(n)
+		return addresses.Network(n, prefixes(t, taken), nil)
 	}
 	if traits.Addresses {
 		if n.Pools, err = c.choosePools(t, n, traits, taken); err != nil {

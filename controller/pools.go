@@ -12,8 +12,11 @@ import (
 	"github.com/linkspan/linkspan/store"
 )
 
-// ipamNull is the IPAM driver of networks whose addresses are nobody's business.
-const ipamNull = "null"
+// The IPAM drivers that are not plugins.
+const (
+	ipamDefault = "default"
+	ipamNull    = "null" // the addresses are nobody's business
+)
 
 // hostHoldings returns what a network chosen for the user must keep off: the
 // prefixes that the host reaches over a link, or the network would cut it off

@@ -51,7 +51,7 @@ func (c *Controller) reservePorts(t store.Tables, owner linkspan.ID, id linkspan
 	config, _ := t.Configs.Get(owner)
 	live, _ := t.Sandboxes.Get(id)
 	links := linksOf(t, id)
-	picked, _ := gateways(live.Value, links)
+	picked, _ := c.gateways(live.Value, links)
 	row, err := c.choosePorts(t, config.Value, live.Value, picked, links, space)
 	if err == nil && len(row.Value.Ports) > 0 {
 		row.Phase = store.Creating

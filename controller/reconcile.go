@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/linkspan/linkspan"
@@ -25,6 +26,9 @@ import (
 //   - rows that are Ready are checked, and repaired step by step;
 //   - networks without a plan come from before a boot and are planned anew;
 //   - marked links that no row claims are orphans and are removed.
+//
+// What needs a plugin is left to the background: it may be away, or wait for this
+// daemon's API.
 func (c *Controller) Recover(ctx context.Context) error {
 	if err := c.recoverHost(ctx); err != nil {
 		return err
@@ -43,8 +47,8 @@ func (c *Controller) Recover(ctx context.Context) error {
 		return err
 	}
 	c.note("following the host's name servers", c.followHost(context.WithoutCancel(ctx)))
-	ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
-	c.stopped.Go(func() { c.retry(ctx) })
+	c.stopped.Go(func() { c.retry(c.life) })
+	c.healAll()
 	return nil
 }
 
@@ -146,15 +150,35 @@ func (c *Controller) finishIntents(ctx context.Context) {
 			}
 		}
 	})
-	for _, owner := range owners {
-		c.note("taking a half-made sandbox away", c.Detach(ctx, owner))
-	}
 	for _, row := range endpoints {
+		if len(op.Parties(row.Plan)) > 0 {
+			c.note("leaving a half-made endpoint for later", c.putEndpoint(row, store.Deleting))
+			continue
+		}
 		c.note("taking a half-made endpoint away", c.finishEndpoint(ctx, row))
 	}
+	for _, owner := range owners {
+		c.note("taking a half-made sandbox away", c.DetachEnded(ctx, owner))
+	}
 	for _, row := range networks {
+		if len(op.Parties(row.Plan)) > 0 {
+			row.Phase = store.Deleting
+			c.note("leaving a half-made network for later", c.putNetwork(row))
+			continue
+		}
 		c.note("taking a half-made network away", c.finishNetwork(ctx, row))
 	}
+}
+
+// DetachEnded is Detach for a container that has ended while no daemon ran. If it
+// needs a plugin it goes on in the background: a start must not wait for one.
+func (c *Controller) DetachEnded(ctx context.Context, owner linkspan.ID) error {
+	plan, err := c.ContainerCommands(owner)
+	if err != nil || len(op.Parties(plan)) == 0 {
+		return c.Detach(ctx, owner)
+	}
+	c.stopped.Go(func() { c.note("detaching container "+owner.Short(), c.Detach(c.life, owner)) })
+	return nil
 }
 
 func (c *Controller) finishEndpoint(ctx context.Context, row store.Row[endpoint.Endpoint]) error {
@@ -194,6 +218,9 @@ func (c *Controller) replanNetwork(ctx context.Context, n network.Network) error
 	if err != nil {
 		return err
 	}
+	if addresses := c.addresses(n); addresses != nil {
+		plan = slices.Concat(addresses.Held(n), plan)
+	}
 	put := func(plan op.Plan) error {
 		return c.o.Store.Defer(func(t store.Tables) error {
 			t.Networks.Put(n.ID, store.Row[network.Network]{Value: n, Phase: store.Ready, Plan: plan})
@@ -221,15 +248,25 @@ func (c *Controller) recoverSandboxes(ctx context.Context) {
 	host, err := c.readHostFiles()
 	c.note("reading the host's files", err)
 	for _, owner := range owners {
-		// What an interrupted connect or disconnect has left half switched.
-		_, err := c.follow(ctx, owner, host)
-		c.note("restoring the routes and files of container "+owner.Short(), err)
 		plan, err := c.ContainerCommands(owner)
-		if err == nil {
-			err = c.repair(ctx, "container "+owner.Short(), plan)
-		}
 		c.note("restoring the network of container "+owner.Short(), err)
+		if len(op.Parties(plan)) > 0 {
+			c.stopped.Go(func() { c.recoverSandbox(c.life, owner, host) })
+			continue
+		}
+		c.recoverSandbox(ctx, owner, host)
 	}
+}
+
+func (c *Controller) recoverSandbox(ctx context.Context, owner linkspan.ID, host hostFiles) {
+	// What an interrupted connect or disconnect has left half switched.
+	_, err := c.follow(ctx, owner, host)
+	c.note("restoring the routes and files of container "+owner.Short(), err)
+	plan, err := c.ContainerCommands(owner)
+	if err == nil {
+		err = c.repair(ctx, "container "+owner.Short(), plan)
+	}
+	c.note("restoring the network of container "+owner.Short(), err)
 }
 
 // Resume answers again in the sandbox of a container that outlived the daemon,
@@ -309,28 +346,29 @@ func (c *Controller) retry(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			c.retryDeleting(ctx)
+			c.retryDeleting(ctx, func(op.Plan) bool { return true })
 		}
 	}
 }
 
-func (c *Controller) retryDeleting(ctx context.Context) {
+// retryDeleting undoes what could not be undone before, of the plans that match.
+func (c *Controller) retryDeleting(ctx context.Context, match func(op.Plan) bool) {
 	var networks []store.Row[network.Network]
 	var owners []linkspan.ID
 	var endpoints []store.Row[endpoint.Endpoint]
 	c.o.Store.View(func(t store.Tables) {
 		for _, row := range t.Networks.All() {
-			if row.Phase == store.Deleting {
+			if row.Phase == store.Deleting && match(row.Plan) {
 				networks = append(networks, row)
 			}
 		}
 		for _, row := range t.Sandboxes.All() {
-			if row.Phase == store.Deleting {
+			if row.Phase == store.Deleting && match(row.Plan) {
 				owners = append(owners, row.Value.Owner)
 			}
 		}
 		for _, row := range t.Endpoints.All() {
-			if row.Phase == store.Deleting {
+			if row.Phase == store.Deleting && match(row.Plan) {
 				endpoints = append(endpoints, row)
 			}
 		}

@@ -35,7 +35,7 @@ func (c *Controller) consequencesOf(t store.Tables, owner linkspan.ID, host host
 	}
 	q.old, _ = t.Gateways.Get(live.Value.ID)
 	q.gateways.Phase = store.Ready
-	q.gateways.Value, q.gateways.Plan = gateways(live.Value, links)
+	q.gateways.Value, q.gateways.Plan = c.gateways(live.Value, links)
 	s := live.Value
 	s.Resolver = q.resolver
 	var err error
@@ -46,6 +46,9 @@ func (c *Controller) consequencesOf(t store.Tables, owner linkspan.ID, host host
 // settle makes what follows from a container's endpoints follow them, and
 // answers and announces its names.
 func (c *Controller) settle(ctx context.Context, owner linkspan.ID, host hostFiles) error {
+	if err := c.followGateway(ctx, owner); err != nil {
+		return err
+	}
 	live, err := c.follow(ctx, owner, host)
 	if err != nil {
 		return err

@@ -68,10 +68,14 @@ type Endpoint struct {
 	IPv6      netip.Prefix `json:",omitzero"`
 	Gateway4  netip.Addr   `json:",omitzero"` // what the network offers, whether used or not
 	Gateway6  netip.Addr   `json:",omitzero"`
-	MAC       string
-	HostMAC   string   // of the host's end
-	Interface string   // in the sandbox: eth0
-	DNSNames  []string `json:",omitempty"`
+	MAC       string       // empty: whatever the link has that a plugin made
+	HostMAC   string       // of the host's end
+	Interface string       // in the sandbox: eth0
+	DNSNames  []string     `json:",omitempty"`
+
+	// Inward says that the network offers no way out, and none is wanted there:
+	// the sandbox gets one by the gateway network, unless another endpoint has it.
+	Inward bool `json:",omitempty"`
 }
 
 // Used returns what the endpoint got.

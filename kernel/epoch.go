@@ -43,3 +43,16 @@ func (h *Host) MarkedLinks() ([]string, error) {
 	}
 	return names, nil
 }
+
+// MAC returns the Ethernet address of a link in a namespace.
+func (h *Host) MAC(ns, link string) (string, error) {
+	links, err := h.Links(ns)
+	if err != nil {
+		return "", err
+	}
+	found, err := links.LinkByName(link)
+	if err != nil {
+		return "", fmt.Errorf("looking up link %s in %s: %w", link, nameOf(ns), err)
+	}
+	return found.Attrs().HardwareAddr.String(), nil
+}

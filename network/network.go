@@ -65,6 +65,11 @@ type Network struct {
 	IPAMOptions map[string]string `json:",omitempty"`
 	Pools       []ipam.Pool       `json:",omitempty"`
 
+	// PoolIDs are the names that an IPAM driver which is a plugin gave to Pools,
+	// in their order, and AddressSpace is where they are from.
+	PoolIDs      []string `json:",omitempty"`
+	AddressSpace string   `json:",omitempty"`
+
 	// MAC is that of the network's own link. It is chosen once, since a bridge
 	// left to itself changes its address when ports come and go.
 	MAC string `json:",omitempty"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/linkspan/linkspan/kernel"
@@ -43,35 +44,54 @@ type Executor struct {
 }
 
 // Do carries out a plan: all of it or, if a step fails, nothing: the steps done
-// so far are undone in reverse order.
+// so far are undone in reverse order. An error of kind ErrLeft says that not all
+// of them could be.
 func (x *Executor) Do(ctx context.Context, plan Plan) error {
-	for i, step := range plan {
-		err := x.do(ctx, i, step)
-		if err == nil {
-			continue
-		}
-		err = fmt.Errorf("%w (step %d of %d: %s)", err, i+1, len(plan), firstLine(step.Op.String()))
-		if undoErr := x.Undo(ctx, plan[:i]); undoErr != nil {
-			err = errors.Join(err, fmt.Errorf("undoing what was done before: %w", undoErr))
-		}
-		return err
-	}
-	return nil
+	_, err := x.Ask(ctx, plan)
+	return err
 }
 
-func (x *Executor) do(ctx context.Context, i int, step Step) error {
+// Ask is Do for a plan whose rest depends on answers: it returns the plan with
+// the answers to its questions in it (see Asker), as far as it was done.
+func (x *Executor) Ask(ctx context.Context, plan Plan) (Plan, error) {
+	plan = slices.Clone(plan)
+	for i, step := range plan {
+		answered, err := x.do(ctx, i, step)
+		if err == nil {
+			plan[i].Op = answered
+			continue
+		}
+		done := plan[:i]
+		if errors.Is(err, ErrLeft) {
+			done = plan[:i+1]
+		}
+		err = fmt.Errorf("%w (step %d of %d: %s)", err, i+1, len(plan), firstLine(step.Op.String()))
+		if undoErr := x.Undo(ctx, done); undoErr != nil {
+			err = fmt.Errorf("%w; undoing what was done before: %w", err, Left(undoErr))
+		}
+		return plan, err
+	}
+	return plan, nil
+}
+
+func (x *Executor) do(ctx context.Context, i int, step Step) (Op, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	if x.Before != nil {
 		if err := x.Before(i, step); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	start := time.Now()
-	err := step.Op.Do(ctx, x.Host)
+	done, err := step.Op, error(nil)
+	if asker, asks := step.Op.(Asker); asks {
+		done, err = asker.Ask(ctx, x.Host)
+	} else {
+		err = step.Op.Do(ctx, x.Host)
+	}
 	x.trace(Did, step, start, err)
-	return err
+	return done, err
 }
 
 // Undo takes a plan back, last step first. It goes on past errors and reports

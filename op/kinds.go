@@ -26,5 +26,8 @@ func kernelKinds() Kinds {
 		"port setting":   SetPort{},
 		"clear-flows":    ClearFlows{},
 		"drop-flows":     DropFlows{},
+
+		"move": MoveLink{},
+		"mac":  SetMAC{},
 	}
 }

@@ -30,7 +30,7 @@ func (p Plan) String() string {
 // Codec translates between plans and their JSON form. It knows each kind of Op
 // by a name that must never change, since stored plans outlive a release.
 type Codec struct {
-	types map[string]reflect.Type
+	kinds Kinds
 	names map[reflect.Type]string
 }
 
@@ -38,20 +38,22 @@ type Codec struct {
 // lists, which other packages offer (see Kinds). It panics if two kinds share
 // a name: that is a mistake of the programmer.
 func NewCodec(lists ...Kinds) *Codec {
-	c := &Codec{types: make(map[string]reflect.Type), names: make(map[reflect.Type]string)}
+	c := &Codec{kinds: make(Kinds), names: make(map[reflect.Type]string)}
 	for _, kinds := range append([]Kinds{kernelKinds()}, lists...) {
-		for name, zero := range kinds {
-			if _, taken := c.types[name]; taken {
+		for name, blank := range kinds {
+			if _, taken := c.kinds[name]; taken {
 				panic("op: two kinds of op are called " + name)
 			}
-			t := reflect.TypeOf(zero)
-			c.types[name], c.names[t] = t, name
+			c.kinds[name], c.names[reflect.TypeOf(blank)] = blank, name
 		}
 	}
 	return c
 }
 
-// Kinds names kinds of Op, each by a zero value.
+// Kinds names kinds of Op, each by a blank one: what is read from a store is
+// filled into a copy of it. A blank is a zero value, unless its ops need
+// somebody besides the kernel to act: it then holds the way to them, in fields
+// that JSON leaves out.
 type Kinds map[string]Op
 
 type storedStep struct {
@@ -86,11 +88,12 @@ func (c *Codec) Unmarshal(data []byte) (Plan, error) {
 	}
 	plan := make(Plan, len(stored))
 	for i, s := range stored {
-		t, known := c.types[s.Kind]
+		blank, known := c.kinds[s.Kind]
 		if !known {
 			return nil, fmt.Errorf("reading a stored plan: step %d is of unknown kind %q", i+1, s.Kind)
 		}
-		value := reflect.New(t)
+		value := reflect.New(reflect.TypeOf(blank))
+		value.Elem().Set(reflect.ValueOf(blank))
 		decoder := json.NewDecoder(bytes.NewReader(s.Op))
 		decoder.DisallowUnknownFields()
 		if err := decoder.Decode(value.Interface()); err != nil {

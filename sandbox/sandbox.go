@@ -28,6 +28,16 @@ type Sandbox struct {
 	OfHost   bool   `json:",omitempty"`
 	Dir      string // holds hosts, resolv.conf and hostname
 	Resolver bool   `json:",omitempty"` // whether the embedded resolver answers in it
+
+	Container Container `json:",omitzero"`
+}
+
+// Container is what a driver may be told of the container.
+type Container struct {
+	Name    string
+	Labels  map[string]string `json:",omitempty"`
+	Exposed []string          `json:",omitempty"` // ports: 80/tcp
+	Publish []Wish            `json:",omitempty"` // what of them is published
 }
 
 // Netns returns the name that the namespace is pinned under.

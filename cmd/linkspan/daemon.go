@@ -18,6 +18,7 @@ import (
 	"github.com/linkspan/linkspan/drivers/container"
 	"github.com/linkspan/linkspan/drivers/host"
 	"github.com/linkspan/linkspan/drivers/none"
+	"github.com/linkspan/linkspan/drivers/remote"
 	"github.com/linkspan/linkspan/firewall/nftables"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/kernel"
@@ -34,6 +35,7 @@ const shutdownTimeout = 10 * time.Second
 type stack struct {
 	host       *kernel.Host
 	store      *store.Store
+	plugins    *remote.Plugins
 	controller *controller.Controller
 	containers *runtime.Runtime
 	images     *image.Store
@@ -140,8 +142,9 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	if err != nil {
 		return err
 	}
+	s.plugins = openPlugins(config, func(name string) { s.controller.Heal(name) }, logf)
 	s.store, _, err = store.Open(store.Options{
-		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds()),
+		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds(), remote.Kinds(s.plugins)),
 		Quarantine: func(err error) { logf("store: %v", err) },
 	})
 	if err != nil {
@@ -151,6 +154,7 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	s.controller = controller.New(controller.Options{
 		Host: s.host, Store: s.store, Holder: holder{s}, Firewall: nftables.Backend{}, ExecRoot: config.ExecRoot,
 		Drivers:  map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}, "container": container.Driver{}},
+		Plugins:  s.plugins,
 		Defaults: defaults(config), Events: events.Network, Trace: history.Trace, Logf: logf,
 	})
 	s.containers, err = runtime.New(runtime.Options{
@@ -208,7 +212,7 @@ func (s *stack) recoverContainers(ctx context.Context, logf func(string, ...any)
 	live, configured := s.controller.Owners()
 	for _, id := range live {
 		if !running[id] {
-			report(logf, "detaching a container that has ended", s.controller.Detach(ctx, id))
+			report(logf, "detaching a container that has ended", s.controller.DetachEnded(ctx, id))
 			continue
 		}
 		kept, err := s.containers.Kept(id)
@@ -241,6 +245,9 @@ func (s *stack) close(logf func(string, ...any)) {
 	}
 	if s.containers != nil {
 		report(logf, "letting go of containers", s.containers.Close())
+	}
+	if s.plugins != nil {
+		s.plugins.Close()
 	}
 	if s.controller != nil {
 		s.controller.Close()

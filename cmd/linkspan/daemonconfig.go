@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -40,7 +41,10 @@ type DaemonConfig struct {
 	PidFile   string   // absolute; "" for <exec-root>/linkspan.pid
 	Debug     bool
 	PluginDir []string // folders searched before Docker's own places
-	Insecure  []string // registries (host, host:port or prefix) that may speak plain HTTP
+
+	PluginTimeout time.Duration // how long a plugin may take to answer
+
+	Insecure []string // registries (host, host:port or prefix) that may speak plain HTTP
 
 	FirewallBackend     string        // auto, nftables or iptables
 	DefaultAddressPools []AddressPool // none: Docker's
@@ -66,6 +70,7 @@ type DaemonConfig struct {
 // are those of dockerd's, and the keys of the file are the same but for the
 // plurals that Docker has.
 type daemonFlags struct {
+	pluginTimeout                               time.Duration
 	hosts, pluginDirs, pools, insecure          []string
 	dataRoot, execRoot, pidFile, configFile     string
 	firewallBackend, bip, bridge, ip            string
@@ -102,6 +107,7 @@ func (f *daemonFlags) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&f.clusterStore, "cluster-store", "", "`URL` of the store that the daemons of a cluster share (etcd://host:port)")
 	flags.StringVar(&f.clusterAdvertise, "cluster-advertise", "", "`address` or interface, and port, to advertise to the cluster")
 	flags.StringArrayVar(&f.insecure, "insecure-registry", nil, "`registry` that may speak plain HTTP or show any certificate: host, host:port, or a prefix of addresses")
+	flags.DurationVar(&f.pluginTimeout, "plugin-timeout", 0, "how long a plugin may take to answer a call (default 30s)")
 	flags.StringArrayVar(&f.pluginDirs, "plugin-dir", nil, "`folder` of plugins, searched before Docker's own places")
 }
 
@@ -147,7 +153,7 @@ func (f *daemonFlags) config(flags *pflag.FlagSet) (DaemonConfig, error) {
 // checked turns the texts into values; each refusal names its flag.
 func (f *daemonFlags) checked() (DaemonConfig, error) {
 	config := DaemonConfig{
-		Hosts: f.hosts, DataRoot: f.dataRoot, ExecRoot: f.execRoot, PidFile: f.pidFile, Debug: f.debug, PluginDir: f.pluginDirs, Insecure: f.insecure,
+		Hosts: f.hosts, DataRoot: f.dataRoot, ExecRoot: f.execRoot, PidFile: f.pidFile, Debug: f.debug, PluginDir: f.pluginDirs, PluginTimeout: f.pluginTimeout, Insecure: f.insecure,
 		FirewallBackend: f.firewallBackend, Bridge: f.bridge, MTU: f.mtu, ICC: f.icc, IPv6: f.ipv6,
 		MetricsAddr: f.metricsAddr, ClusterStore: f.clusterStore, ClusterAdvertise: f.clusterAdvertise,
 	}

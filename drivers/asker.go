@@ -1,0 +1,87 @@
+package drivers
+
+import (
+	"context"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/endpoint"
+	"github.com/linkspan/linkspan/network"
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/sandbox"
+)
+
+// Asker is a Driver that plans an endpoint in two stages, because somebody else
+// has a say in it. Its Endpoint plans questions (steps whose ops are op.Asker)
+// and leaves the interface's name, its addresses and its gateways to the
+// answers.
+type Asker interface {
+	Driver
+
+	// Answered returns the endpoint as the answers make it, and the rest of its
+	// plan. asked is the plan of Endpoint, with the answers in it; free returns a
+	// name that no interface of the sandbox has and that starts with a prefix.
+	// It is pure.
+	Answered(n network.Network, e endpoint.Endpoint, s sandbox.Sandbox, asked op.Plan, free func(prefix string) string) (endpoint.Endpoint, op.Plan, error)
+
+	// Outward plans what follows when the sandbox's default route leaves by the
+	// endpoint, beside the route itself. It is pure.
+	Outward(n network.Network, e endpoint.Endpoint, s sandbox.Sandbox) op.Plan
+}
+
+// Addresses is an IPAM driver that is a program of its own. Network and Endpoint
+// are called again and again: they return what is to be asked next, given what was
+// answered so far, until nothing is. They are pure.
+type Addresses interface {
+	// Network returns a network with the pools that the answers give it, and
+	// the next questions. avoid are prefixes that a pool of its own choice must
+	// not overlap.
+	Network(n network.Network, avoid []string, answered op.Plan) (network.Network, op.Plan, error)
+
+	// Endpoint returns an endpoint with the leases that the answers give it, and
+	// the next questions.
+	Endpoint(n network.Network, e endpoint.Endpoint, answered op.Plan) (endpoint.Endpoint, op.Plan, error)
+
+	// Held returns the questions about the pools of a network as they were
+	// answered in an earlier life of the machine.
+	Held(n network.Network) op.Plan
+}
+
+// Plugins finds drivers that are programs of their own. Only Wake asks them.
+type Plugins interface {
+	// Wake makes sure that a plugin answers and offers a kind of driver:
+	// "NetworkDriver" or "IpamDriver". It may wait for it as long as ctx allows.
+	Wake(ctx context.Context, name, kind string) error
+
+	// Driver returns a network driver, whether there is one of that name or not.
+	Driver(name string) Driver
+
+	// Addresses returns an IPAM driver, likewise.
+	Addresses(name string) Addresses
+
+	// Watch has a plugin looked after from now on, because somebody depends on
+	// it, and returns what is wrong with it, or nil, as far as is known.
+	Watch(name string) error
+}
+
+// Kinds of driver that a plugin may offer.
+const (
+	KindNetwork = "NetworkDriver"
+	KindIPAM    = "IpamDriver"
+)
+
+// Held is what the engine holds of a plugin's.
+type Held struct {
+	Networks  []linkspan.ID
+	Endpoints []HeldEndpoint
+}
+
+// HeldEndpoint names an endpoint.
+type HeldEndpoint struct{ Network, Endpoint linkspan.ID }
+
+// Reconciler is what Plugins may be, besides: for plugins that want to be told
+// from time to time what there is of them.
+type Reconciler interface {
+	// Reconcile tells a plugin what is held of it, and returns what of that it
+	// does not know. Most do not care: then it does nothing.
+	Reconcile(ctx context.Context, name string, held Held) (unknown Held, err error)
+}

@@ -1,0 +1,219 @@
+package remote
+
+import (
+	"context"
+
+	"github.com/linkspan/linkspan/kernel"
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/plugin"
+	"github.com/linkspan/linkspan/plugin/wire"
+)
+
+// CreateNetwork announces a network to a driver. For one of global scope in a
+// cluster, AllocateNetwork comes first.
+type CreateNetwork struct {
+	party
+	Request  wire.CreateNetworkRequest
+	Allocate bool `json:",omitempty"`
+}
+
+// Do announces the network.
+func (o CreateNetwork) Do(ctx context.Context, h *kernel.Host) error {
+	request := o.Request
+	if o.Allocate {
+		var err error
+		if request, err = o.allocate(ctx); err != nil {
+			return err
+		}
+	}
+	undo := func(ctx context.Context) error { return o.Undo(ctx, h) }
+	err := o.call(ctx, "NetworkDriver.CreateNetwork", request, nil, undo)
+	if err == nil {
+		o.line().Note(o.Request.NetworkID)
+		return nil
+	}
+	if o.Allocate && plugin.Refused(err) {
+		return takenBack(ctx, err, func(ctx context.Context) error { return o.free(ctx) })
+	}
+	return err
+}
+
+// allocate asks for options to add to the request.
+func (o CreateNetwork) allocate(ctx context.Context) (wire.CreateNetworkRequest, error) {
+	request := o.Request
+	question := wire.AllocateNetworkRequest{NetworkID: request.NetworkID, Options: map[string]string{}, IPv4Data: request.IPv4Data, IPv6Data: request.IPv6Data}
+	generic, _ := request.Options[wire.OptionGeneric].(map[string]any)
+	for key, value := range generic {
+		question.Options[key], _ = value.(string)
+	}
+	var answer wire.AllocateNetworkResponse
+	err := o.call(ctx, "NetworkDriver.AllocateNetwork", question, &answer, o.free)
+	if plugin.Unsupported(err) {
+		return request, nil
+	}
+	if err != nil || len(answer.Options) == 0 {
+		return request, err
+	}
+	merged := make(map[string]any, len(generic)+len(answer.Options))
+	for key, value := range generic {
+		merged[key] = value
+	}
+	for key, value := range answer.Options {
+		merged[key] = value
+	}
+	options := make(map[string]any, len(request.Options)+1)
+	for key, value := range request.Options {
+		options[key] = value
+	}
+	options[wire.OptionGeneric], request.Options = merged, options
+	return request, nil
+}
+
+func (o CreateNetwork) free(ctx context.Context) error {
+	return o.release(ctx, "NetworkDriver.FreeNetwork", wire.NetworkRequest{NetworkID: o.Request.NetworkID})
+}
+
+// Undo has the network deleted.
+func (o CreateNetwork) Undo(ctx context.Context, _ *kernel.Host) error {
+	err := o.release(ctx, "NetworkDriver.DeleteNetwork", wire.NetworkRequest{NetworkID: o.Request.NetworkID})
+	if err == nil && o.Allocate {
+		err = o.free(ctx)
+	}
+	if err == nil {
+		o.line().Forget(o.Request.NetworkID)
+	}
+	return err
+}
+
+func (o CreateNetwork) String() string {
+	said := ""
+	if o.Allocate {
+		said = o.said("NetworkDriver.AllocateNetwork", wire.NetworkRequest{NetworkID: o.Request.NetworkID}) + "\n"
+	}
+	return said + o.said("NetworkDriver.CreateNetwork", o.Request)
+}
+
+// CreateEndpoint announces an endpoint. The answer may hold addresses that the
+// request left open.
+type CreateEndpoint struct {
+	party
+	Request wire.CreateEndpointRequest
+	// Network is announced again to a plugin that was started anew since, if it
+	// refuses the endpoint: it may keep nothing over a restart.
+	Network wire.CreateNetworkRequest
+	Answer  *wire.CreateEndpointResponse `json:",omitempty"`
+}
+
+// Do is Ask, less the answer.
+func (o CreateEndpoint) Do(ctx context.Context, h *kernel.Host) error {
+	_, err := o.Ask(ctx, h)
+	return err
+}
+
+// Ask announces the endpoint. An answer that changes what was given is taken
+// back.
+func (o CreateEndpoint) Ask(ctx context.Context, h *kernel.Host) (op.Op, error) {
+	const method = "NetworkDriver.CreateEndpoint"
+	undo := func(ctx context.Context) error { return o.Undo(ctx, h) }
+	answer := &wire.CreateEndpointResponse{}
+	err := o.call(ctx, method, o.Request, answer, undo)
+	if line := o.line(); plugin.Refused(err) && !line.Heard(o.Network.NetworkID) {
+		line.Note(o.Network.NetworkID) // it is asked once
+		if again := line.Call(ctx, "NetworkDriver.CreateNetwork", o.Network, nil); again == nil {
+			o.plugins.Logf("plugin %s was started again: it was told of network %s once more", o.Plugin, o.Network.NetworkID)
+			err = o.call(ctx, method, o.Request, answer, undo)
+		}
+	}
+	if err != nil {
+		return o, err
+	}
+	if err := checkEndpoint(o.Request.Interface, answer.Interface); err != nil {
+		return o, takenBack(ctx, err, undo)
+	}
+	o.Answer = answer
+	return o, nil
+}
+
+// Undo has the endpoint deleted.
+func (o CreateEndpoint) Undo(ctx context.Context, _ *kernel.Host) error {
+	return o.release(ctx, "NetworkDriver.DeleteEndpoint", wire.EndpointRequest{NetworkID: o.Request.NetworkID, EndpointID: o.Request.EndpointID})
+}
+
+func (o CreateEndpoint) String() string {
+	said := o.said("NetworkDriver.CreateEndpoint", o.Request)
+	if o.Answer != nil {
+		said += answerIn(o.Answer)
+	}
+	return said
+}
+
+// Join asks for the link of an endpoint.
+type Join struct {
+	party
+	Request wire.JoinRequest
+	Answer  *wire.JoinResponse `json:",omitempty"`
+}
+
+// Do is Ask, less the answer.
+func (o Join) Do(ctx context.Context, h *kernel.Host) error {
+	_, err := o.Ask(ctx, h)
+	return err
+}
+
+// Ask asks for the link. An answer that makes no sense is taken back.
+func (o Join) Ask(ctx context.Context, h *kernel.Host) (op.Op, error) {
+	undo := func(ctx context.Context) error { return o.Undo(ctx, h) }
+	answer := &wire.JoinResponse{}
+	if err := o.call(ctx, "NetworkDriver.Join", o.Request, answer, undo); err != nil {
+		return o, err
+	}
+	if _, err := readJoin(answer); err != nil {
+		return o, takenBack(ctx, err, undo)
+	}
+	o.Answer = answer
+	return o, nil
+}
+
+// Undo says that the sandbox leaves.
+func (o Join) Undo(ctx context.Context, _ *kernel.Host) error {
+	return o.release(ctx, "NetworkDriver.Leave", wire.EndpointRequest{NetworkID: o.Request.NetworkID, EndpointID: o.Request.EndpointID})
+}
+
+func (o Join) String() string {
+	said := o.said("NetworkDriver.Join", o.Request)
+	if o.Answer != nil {
+		said += answerIn(o.Answer)
+	}
+	return said
+}
+
+// ProgramExternal tells a driver that the sandbox's way out is by this endpoint.
+// Many know nothing of it, which is no failure.
+type ProgramExternal struct {
+	party
+	Request wire.ConnectivityRequest
+}
+
+// Do tells the driver.
+func (o ProgramExternal) Do(ctx context.Context, h *kernel.Host) error {
+	undo := func(ctx context.Context) error { return o.Undo(ctx, h) }
+	err := o.call(ctx, "NetworkDriver.ProgramExternalConnectivity", o.Request, nil, undo)
+	if plugin.Unsupported(err) {
+		return nil
+	}
+	return err
+}
+
+// Undo says that it is no longer. A plugin that is away learns it from Leave,
+// which follows and is repeated until it is heard.
+func (o ProgramExternal) Undo(ctx context.Context, _ *kernel.Host) error {
+	err := o.release(ctx, "NetworkDriver.RevokeExternalConnectivity", wire.EndpointRequest{NetworkID: o.Request.NetworkID, EndpointID: o.Request.EndpointID})
+	if err != nil {
+		o.plugins.Logf("%v", err)
+	}
+	return nil
+}
+
+func (o ProgramExternal) String() string {
+	return o.said("NetworkDriver.ProgramExternalConnectivity", o.Request)
+}
