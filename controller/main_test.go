@@ -2,13 +2,18 @@ package controller_test
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
 	apinetwork "github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/controller"
@@ -20,8 +25,10 @@ import (
 	"github.com/linkspan/linkspan/firewall/nftables"
 	"github.com/linkspan/linkspan/internal/nstest"
 	"github.com/linkspan/linkspan/ipam"
+	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/sandbox"
 	"github.com/linkspan/linkspan/store"
 )
 
@@ -31,15 +38,94 @@ func TestMain(m *testing.M) { nstest.Main(m) }
 type daemon struct {
 	*controller.Controller
 	store  *store.Store
+	shims  *shims
 	events []controller.Event
 	traced int // kernel operations
 }
 
-type roots struct{ data, exec string }
+type roots struct {
+	data, exec string
+	shims      *shims
+}
 
 func newRoots(t testing.TB) roots {
 	dir := t.TempDir()
-	return roots{filepath.Join(dir, "data"), filepath.Join(dir, "exec")}
+	r := roots{filepath.Join(dir, "data"), filepath.Join(dir, "exec"), &shims{held: make(map[linkspan.ID]map[kernel.Hold]*os.File)}}
+	t.Cleanup(r.shims.end)
+	return r
+}
+
+// shims stand for all shims of a machine: they hold ports, and outlive the
+// controller.
+type shims struct {
+	mu   sync.Mutex
+	held map[linkspan.ID]map[kernel.Hold]*os.File
+}
+
+func (s *shims) Holding(owner linkspan.ID) ([]kernel.Hold, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.held[owner])), nil
+}
+
+func (s *shims) Hold(owner linkspan.ID, wanted []sandbox.Port, fresh []kernel.Hold, files []*os.File) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mine := s.held[owner]
+	if mine == nil {
+		mine = make(map[kernel.Hold]*os.File)
+		s.held[owner] = mine
+	}
+	for i, hold := range fresh {
+		hold.Serve = false
+		mine[hold] = duplicate(files[i])
+	}
+	keep := make(map[kernel.Hold]bool)
+	for _, p := range wanted {
+		for i := range p.Count {
+			keep[kernel.Hold{Protocol: p.Protocol, At: netip.AddrPortFrom(p.Host, p.First+i)}] = true
+		}
+	}
+	for hold, file := range mine {
+		if !keep[hold] {
+			file.Close()
+			delete(mine, hold)
+		}
+	}
+	return nil
+}
+
+// launched hands over what an Attach made, as the runtime does.
+func (s *shims) launched(owner linkspan.ID, a controller.Attachment) {
+	var fresh []kernel.Hold
+	for _, p := range a.Ports {
+		for i := range p.Count {
+			fresh = append(fresh, kernel.Hold{Protocol: p.Protocol, At: netip.AddrPortFrom(p.Host, p.First+i)})
+		}
+	}
+	s.Hold(owner, a.Ports, fresh, a.Holds) //nolint:errcheck // it never fails
+	for _, file := range slices.Concat(a.Keep, a.Holds) {
+		file.Close()
+	}
+}
+
+func (s *shims) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for owner, mine := range s.held {
+		for _, file := range mine {
+			file.Close()
+		}
+		delete(s.held, owner)
+	}
+}
+
+func duplicate(file *os.File) *os.File {
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		panic(err)
+	}
+	return os.NewFile(uintptr(fd), file.Name())
 }
 
 // start starts a controller and recovers. Stop it with stop, or leave it to the
@@ -67,9 +153,9 @@ func opened(t testing.TB, m *nstest.Machine, r roots, change ...func(*controller
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &daemon{store: s}
+	d := &daemon{store: s, shims: r.shims}
 	o := controller.Options{
-		Host: m.Host(), Store: s, Firewall: nftables.Backend{}, ExecRoot: r.exec,
+		Host: m.Host(), Store: s, Holder: r.shims, Firewall: nftables.Backend{}, ExecRoot: r.exec,
 		Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}, "container": joined.Driver{}},
 		Defaults: controller.Defaults{
 			Bases4: ipam.DefaultBases(), Bases6: ipam.DefaultBases6("test"), ResolvConf: filepath.Join(r.data, "resolv.conf"),
@@ -103,6 +189,7 @@ func (d *daemon) clear(t testing.TB) {
 	t.Helper()
 	ctx := context.Background()
 	live, configured := d.Owners()
+	d.shims.end() // with the containers
 	for _, id := range live {
 		must(t, d.Detach(ctx, id))
 	}
@@ -148,9 +235,7 @@ func (d *daemon) run(t testing.TB, c controller.Container) controller.Attachment
 	must(t, d.Reserve(c))
 	a, err := d.Attach(t.Context(), c.ID)
 	must(t, err)
-	for _, file := range a.Keep {
-		file.Close()
-	}
+	d.shims.launched(c.ID, a)
 	return a
 }
 

@@ -75,10 +75,11 @@ func (c *Controller) changeWishes(ctx context.Context, owner linkspan.ID, change
 	if running {
 		was := before
 		if err := c.followPorts(ctx, owner); err != nil {
-			return nil, errors.Join(err, put(func(cfg *store.Config) error {
+			err = errors.Join(err, put(func(cfg *store.Config) error {
 				cfg.Ports = was
 				return nil
 			}))
+			return nil, errors.Join(err, c.followPorts(context.WithoutCancel(ctx), owner))
 		}
 	}
 	return c.Published(owner), nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,13 +46,13 @@ var verbs = map[string]struct {
 		prepare: func(t *testing.T, d *daemon) {
 			d.network(t, "lab", dualStack)
 			d.network(t, "side", onlyIPv6)
-			web := spec("web", "lab", also("side"))
+			web := spec("web", "lab", also("side"), publish("80", "8000-8010:8000-8010/udp"))
 			web.ID = testID
 			must(t, d.Reserve(web))
 		},
 		act: func(ctx context.Context, d *daemon) error {
 			a, err := d.Attach(ctx, testID)
-			for _, file := range a.Keep {
+			for _, file := range slices.Concat(a.Keep, a.Holds) {
 				file.Close()
 			}
 			return err
@@ -73,7 +74,7 @@ var verbs = map[string]struct {
 		prepare: func(t *testing.T, d *daemon) {
 			d.network(t, "lab")
 			d.network(t, "side")
-			web := spec("web", "lab")
+			web := spec("web", "lab", publish("80", "443"))
 			web.ID = testID
 			d.run(t, web)
 		},
