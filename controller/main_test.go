@@ -22,6 +22,7 @@ import (
 	joined "github.com/linkspan/linkspan/drivers/container"
 	"github.com/linkspan/linkspan/drivers/host"
 	"github.com/linkspan/linkspan/drivers/none"
+	"github.com/linkspan/linkspan/firewall/iptables"
 	"github.com/linkspan/linkspan/firewall/nftables"
 	"github.com/linkspan/linkspan/internal/nstest"
 	"github.com/linkspan/linkspan/ipam"
@@ -147,7 +148,7 @@ func opened(t testing.TB, m *nstest.Machine, r roots, change ...func(*controller
 		t.Fatal(err)
 	}
 	s, _, err := store.Open(store.Options{
-		DataRoot: r.data, ExecRoot: r.exec, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds()),
+		DataRoot: r.data, ExecRoot: r.exec, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds(), iptables.Kinds()),
 		Quarantine: func(err error) { t.Errorf("quarantine: %v", err) },
 	})
 	if err != nil {

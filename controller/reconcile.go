@@ -30,6 +30,7 @@ import (
 // What needs a plugin is left to the background: it may be away, or wait for this
 // daemon's API.
 func (c *Controller) Recover(ctx context.Context) error {
+	c.note("replacing the rules of another firewall backend", c.switchBackend(ctx))
 	if err := c.recoverHost(ctx); err != nil {
 		return err
 	}

@@ -130,3 +130,37 @@ type Switcher interface {
 	// replaced by fresh ones.
 	Switch(bridge string, old, fresh []sandbox.Port) op.Plan
 }
+
+// Obstacle is a rule of somebody else's that stops what ours let pass.
+type Obstacle struct {
+	Chain  string // where it is: "FORWARD of table ip filter"
+	Rule   string // what it says, or that it is the chain's policy
+	Show   string // the command that shows it
+	Remedy string // what to do
+}
+
+func (o Obstacle) String() string {
+	return o.Chain + " stops forwarded packets: " + o.Rule + " (see: " + o.Show + "); " + o.Remedy
+}
+
+// ResolveBy returns a backend whose resolver's rules are another's: those are
+// in namespaces of our own, where no other rules are to be got along with.
+func ResolveBy(rules, resolver Backend) Backend {
+	by := resolvedBy{rules, resolver}
+	if switcher, can := rules.(Switcher); can {
+		return struct {
+			resolvedBy
+			Switcher
+		}{by, switcher}
+	}
+	return by
+}
+
+type resolvedBy struct {
+	Backend
+	resolver Backend
+}
+
+func (b resolvedBy) Resolver(ns string, udp, tcp uint16) op.Plan {
+	return b.resolver.Resolver(ns, udp, tcp)
+}

@@ -19,6 +19,7 @@ import (
 	"github.com/linkspan/linkspan/drivers/host"
 	"github.com/linkspan/linkspan/drivers/none"
 	"github.com/linkspan/linkspan/drivers/remote"
+	"github.com/linkspan/linkspan/firewall/iptables"
 	"github.com/linkspan/linkspan/firewall/nftables"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/kernel"
@@ -102,8 +103,6 @@ func runUninstall(ctx context.Context, config DaemonConfig) error {
 // supported refuses what this release does not have, instead of ignoring it.
 func supported(config DaemonConfig) error {
 	switch {
-	case config.FirewallBackend == "iptables":
-		return linkspan.Errorf(linkspan.ErrNotImplemented, "firewall backend iptables is not built yet: use nftables")
 	case config.ClusterStore != "":
 		return linkspan.Errorf(linkspan.ErrNotImplemented, "--cluster-store: networks that span hosts are not built yet")
 	case config.MetricsAddr != "":
@@ -144,15 +143,19 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	}
 	s.plugins = openPlugins(config, func(name string) { s.controller.Heal(name) }, logf)
 	s.store, _, err = store.Open(store.Options{
-		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds(), remote.Kinds(s.plugins)),
+		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds(), iptables.Kinds(), remote.Kinds(s.plugins)),
 		Quarantine: func(err error) { logf("store: %v", err) },
 	})
 	if err != nil {
 		return err
 	}
+	rules, backend, err := chooseFirewall(s.host, config.FirewallBackend, logf)
+	if err != nil {
+		return err
+	}
 	events, history := api.NewEvents(), api.NewHistory()
 	s.controller = controller.New(controller.Options{
-		Host: s.host, Store: s.store, Holder: holder{s}, Firewall: nftables.Backend{}, ExecRoot: config.ExecRoot,
+		Host: s.host, Store: s.store, Holder: holder{s}, Firewall: rules, ExecRoot: config.ExecRoot,
 		Drivers:  map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}, "container": container.Driver{}},
 		Plugins:  s.plugins,
 		Defaults: defaults(config), Events: events.Network, Trace: history.Trace, Logf: logf,
@@ -182,7 +185,7 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 		Networks: s.controller, Containers: s.containers, Images: s.images, Events: events, History: history, Logf: logf,
 		About: api.About{
 			ID: id, Version: version, DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Debug: config.Debug,
-			NetworkDrivers: []string{"bridge", "host", "null"}, FirewallDriver: "nftables",
+			NetworkDrivers: []string{"bridge", "host", "null"}, FirewallDriver: backend,
 		},
 	})
 	return nil

@@ -36,6 +36,7 @@ func Run(t *testing.T, s Subject, update bool) {
 	t.Run("stored", s.stored)
 	t.Run("said is done", s.saidIsDone)
 	t.Run("twice", s.twice)
+	t.Run("change", s.change)
 	t.Run("packets", s.packets)
 }
 

@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -14,13 +15,17 @@ import (
 // machine's own choice of program.
 type Backend struct{ Variant Variant }
 
-var _ firewall.Backend = Backend{}
+var (
+	_ firewall.Backend  = Backend{}
+	_ firewall.Switcher = Backend{}
+)
 
 // Kinds names the ops of this package for op.NewCodec. The names are part of
 // stored plans: they never change.
 func Kinds() op.Kinds {
 	return op.Kinds{
 		"iptables-chains": AddChains{},
+		"iptables-change": ChangeRules{},
 		"iptables-rules":  AddRules{},
 	}
 }
@@ -117,22 +122,36 @@ func leaveAs(n firewall.Network, ipv6 bool) string {
 
 // Ports plans the rules of published ports.
 func (b Backend) Ports(bridge string, ports []sandbox.Port) op.Plan {
-	var rules []Rule
-	var words []string
-	for _, p := range ports {
-		if p.Relayed() {
-			continue
-		}
-		rules = append(rules, portRules(bridge, p)...)
-		words = append(words, p.String())
-	}
+	rules, words := rulesOf(bridge, ports)
 	if rules == nil {
 		return nil
 	}
+	return op.Plan{{Why: "Published: " + words + ".", Op: AddRules{Variant: b.Variant, Rules: rules}}}
+}
+
+// Switch plans that some rules of published ports take the place of others.
+func (b Backend) Switch(bridge string, old, fresh []sandbox.Port) op.Plan {
+	gone, before := rulesOf(bridge, old)
+	rules, words := rulesOf(bridge, fresh)
+	if len(gone)+len(rules) == 0 {
+		return nil
+	}
 	return op.Plan{{
-		Why: "Published: " + strings.Join(words, ", ") + ".",
-		Op:  AddRules{Variant: b.Variant, Rules: rules},
+		Why: "Published ports change in one step: " + cmp.Or(before, "none") + " become " + cmp.Or(words, "none") + ".",
+		Op:  ChangeRules{Variant: b.Variant, Delete: gone, Add: rules},
 	}}
+}
+
+// rulesOf returns the rules of published ports, and the ports in words.
+func rulesOf(bridge string, ports []sandbox.Port) ([]Rule, string) {
+	var rules []Rule
+	var words []string
+	for _, p := range ports {
+		if !p.Relayed() {
+			rules, words = append(rules, portRules(bridge, p)...), append(words, p.String())
+		}
+	}
+	return rules, strings.Join(words, ", ")
 }
 
 func portRules(bridge string, p sandbox.Port) []Rule {

@@ -23,8 +23,8 @@ type AddChains struct {
 	Variant Variant `json:",omitempty"`
 }
 
-// Backend names the backend that the op belongs to.
-func (AddChains) Backend() string { return Name }
+// Backend names the backend that the op belongs to, and the variant.
+func (o AddChains) Backend() string { return Name + string(o.Variant) }
 
 // chain is one of ours, with the rules that it has from the start.
 type chain struct {

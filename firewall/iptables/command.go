@@ -21,6 +21,9 @@ const (
 	Legacy  Variant = "legacy" // rules in tables of their own
 )
 
+// Command names the program that rules are sent to.
+func (v Variant) Command() string { return v.command(false, "restore") }
+
 // command names a program: ip6tables-legacy-restore.
 func (v Variant) command(ipv6 bool, tool string) string {
 	name := "iptables"

@@ -30,8 +30,8 @@ type AddRules struct {
 	Rules   []Rule
 }
 
-// Backend names the backend that the op belongs to.
-func (AddRules) Backend() string { return Name }
+// Backend names the backend that the op belongs to, and the variant.
+func (o AddRules) Backend() string { return Name + string(o.Variant) }
 
 // Do appends the rules, in one transaction for each table. It fails with
 // linkspan.ErrConflict if one is there already, and with
