@@ -3,8 +3,6 @@ package api
 import (
 	"net/http"
 
-	"github.com/moby/moby/api/types/volume"
-
 	"github.com/linkspan/linkspan"
 )
 
@@ -41,19 +39,8 @@ func absentRoutes() []Route {
 func absences() []absence {
 	return []absence{
 		{linkspan.ErrNotImplemented, "searching is not supported: registries have no common way to", []Route{{Method: "GET", Path: "/images/search"}}},
-		{linkspan.ErrNotImplemented, "committing is not supported by this release", []Route{{Method: "POST", Path: "/commit"}}},
 		{linkspan.ErrNotImplemented, "docker build is not supported: there is no builder here. Build elsewhere, then docker load or docker pull the image", []Route{
 			{Method: "POST", Path: "/build"}, {Method: "POST", Path: "/build/prune"}, {Method: "POST", Path: "/build/cancel"}, {Method: "POST", Path: "/session"}, {Method: "POST", Path: "/grpc"},
-		}},
-		{linkspan.ErrNotImplemented, "named volumes are not supported by this release: bind a directory instead (-v /dir:/dir)", []Route{
-			{Method: "POST", Path: "/volumes/create"}, {Method: "PUT", Path: "/volumes/{name:.*}"},
-		}},
-		{linkspan.ErrNotImplemented, "this request for a container is not supported by this release", []Route{
-			{Method: "GET", Path: "/containers/{name}/changes"},
-			{Method: "GET", Path: "/containers/{name}/export"},
-			{Method: "GET", Path: "/containers/{name}/archive"},
-			{Method: "HEAD", Path: "/containers/{name}/archive"},
-			{Method: "PUT", Path: "/containers/{name}/archive"},
 		}},
 		{linkspan.ErrUnavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`, swarmRoutes()},
 		{linkspan.ErrUnavailable, "This node is not part of a swarm", []Route{{Method: "POST", Path: "/swarm/leave"}}},
@@ -90,21 +77,6 @@ func swarmRoutes() []Route {
 		)
 	}
 	return routes
-}
-
-func (s *Server) listVolumes(w http.ResponseWriter, _ *http.Request) error {
-	writeJSON(w, http.StatusOK, volume.ListResponse{Volumes: []volume.Volume{}})
-	return nil
-}
-
-func (s *Server) pruneVolumes(w http.ResponseWriter, _ *http.Request) error {
-	writeJSON(w, http.StatusOK, volume.PruneReport{})
-	return nil
-}
-
-func (s *Server) missingVolume(_ http.ResponseWriter, r *http.Request) error {
-	name := variable(r, "name")
-	return linkspan.Errorf(linkspan.ErrNotFound, "get %s: no such volume", name)
 }
 
 func (s *Server) listPlugins(w http.ResponseWriter, _ *http.Request) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/runtime"
 	"github.com/linkspan/linkspan/runtime/image"
+	"github.com/linkspan/linkspan/runtime/volume"
 )
 
 // Networking is what the network routes need; *controller.Controller has it.
@@ -82,6 +83,7 @@ type Containers interface {
 	terminal
 	execs
 	measurer
+	files
 }
 
 type containerRecords interface {
@@ -95,7 +97,7 @@ type lifecycle interface {
 	Start(ctx context.Context, ref string) error
 	Stop(ctx context.Context, ref string, o runtime.StopOptions) error
 	Kill(ctx context.Context, ref, signal string) error
-	Remove(ctx context.Context, ref string, force bool) error
+	Remove(ctx context.Context, ref string, o runtime.RemoveOptions) error
 }
 
 type freezer interface {
@@ -146,6 +148,7 @@ type imageReader interface {
 
 type imageMaker interface {
 	Import(r io.Reader, o image.ImportOptions) (image.Image, error)
+	Commit(layer io.Reader, o image.CommitOptions) (image.Image, error)
 	Tag(ref, name string) error
 }
 
@@ -164,4 +167,31 @@ type registryClient interface {
 	Push(ctx context.Context, ref string, all bool, c image.Credentials, tell image.Progress) error
 	Remote(ctx context.Context, ref string, c image.Credentials) (registry.DistributionInspect, error)
 	Login(ctx context.Context, c image.Credentials) error
+}
+
+type files interface {
+	PathStat(ctx context.Context, ref, path string) (container.PathStat, error)
+	CopyOut(ctx context.Context, ref, path string, begin func(container.PathStat) io.Writer) error
+	CopyIn(ctx context.Context, ref, path string, content io.Reader, keepKinds, own bool) error
+	Export(ctx context.Context, ref string, begin func() io.Writer) error
+	Changes(ctx context.Context, ref string) ([]container.FilesystemChange, error)
+	Layer(ctx context.Context, ref string, w io.Writer) error
+}
+
+// Volumes is what the volume routes need; *volume.Store has it.
+type Volumes interface {
+	volumeReader
+	volumeMaker
+}
+
+type volumeReader interface {
+	Get(name string) (volume.Volume, error)
+	List() []volume.Volume
+	Users() map[string][]linkspan.ID
+}
+
+type volumeMaker interface {
+	Create(q volume.Request) (volume.Volume, error)
+	Remove(name string) error
+	Prune(which func(volume.Volume) bool) (names []string, reclaimed uint64, err error)
 }

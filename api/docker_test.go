@@ -88,7 +88,7 @@ func newEngine(t *testing.T) *engine {
 	images, err := image.Open(image.Options{DataRoot: data, InUse: func() []image.User { return nil }, Events: events.Image, Logf: t.Logf})
 	must(t, err)
 	s := New(Options{
-		Networks: networks, Containers: containers, Images: images, Events: events, Logf: t.Logf,
+		Networks: networks, Containers: containers, Images: images, Volumes: containers.Volumes(), Events: events, Logf: t.Logf,
 		About: About{ID: "test", Version: "0.1", DataRoot: data, ExecRoot: live, NetworkDrivers: []string{"bridge", "host", "null"}, FirewallDriver: "nftables"},
 	})
 	e := &engine{t: t, socket: filepath.Join(dir, "s"), home: dir, on: m}
@@ -101,7 +101,7 @@ func newEngine(t *testing.T) *engine {
 		defer cancel()
 		must(t, errors.Join(s.Shutdown(ctx), <-served))
 		for _, c := range containers.List() {
-			must(t, containers.Remove(ctx, string(c.ID), true))
+			must(t, containers.Remove(ctx, string(c.ID), runtime.RemoveOptions{Force: true}))
 		}
 		for _, n := range networks.Networks() {
 			if !prunable(n.Name) {

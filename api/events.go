@@ -13,6 +13,7 @@ import (
 	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/runtime"
 	"github.com/linkspan/linkspan/runtime/image"
+	"github.com/linkspan/linkspan/runtime/volume"
 )
 
 // Events is what happened lately to networks, containers, images and the daemon.
@@ -60,6 +61,15 @@ func (e *Events) Image(ev image.Event) {
 		attributes["reclaimed"] = strconv.FormatUint(ev.Reclaimed, 10)
 	}
 	e.publish(events.ImageEventType, ev.Action, ev.ID, attributes, ev.Time)
+}
+
+// Volume reports a change of a volume.
+func (e *Events) Volume(ev volume.Event) {
+	attributes := map[string]string{"driver": volume.Driver}
+	if ev.Action == "prune" {
+		attributes = map[string]string{"reclaimed": strconv.FormatUint(ev.Reclaimed, 10)}
+	}
+	e.publish(events.VolumeEventType, ev.Action, ev.Name, attributes, ev.Time)
 }
 
 // Daemon reports a change of the daemon itself, such as "reload".

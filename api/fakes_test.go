@@ -28,6 +28,7 @@ import (
 	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/runtime"
 	"github.com/linkspan/linkspan/runtime/image"
+	"github.com/linkspan/linkspan/runtime/volume"
 )
 
 // moment is when everything in these tests happens.
@@ -281,6 +282,9 @@ func webContainer() runtime.Container {
 		Config:     &container.Config{Cmd: []string{"sleep", "99"}, Labels: map[string]string{"a": "b"}},
 		HostConfig: &container.HostConfig{NetworkMode: "lab", Binds: []string{"/srv:/srv:ro"}},
 		State:      runtime.State{Status: container.StateRunning, Pid: 4242, StartedAt: moment},
+		Mounts: []runtime.Mount{{MountPoint: container.MountPoint{
+			Type: "bind", Source: "/srv", Destination: "/srv", Mode: "ro", Propagation: "rprivate",
+		}}},
 	}
 }
 
@@ -300,8 +304,10 @@ func newTestServer(t *testing.T, n *fakeNetworking, c *fakeContainers) *Server {
 	t.Helper()
 	images, err := image.Open(image.Options{DataRoot: t.TempDir(), InUse: func() []image.User { return nil }, Events: func(image.Event) {}, Logf: t.Logf})
 	must(t, err)
+	volumes, err := volume.Open(volume.Options{DataRoot: t.TempDir(), Users: func() map[string][]linkspan.ID { return nil }, Events: func(volume.Event) {}, Logf: t.Logf})
+	must(t, err)
 	s := New(Options{
-		Networks: n, Containers: c, Images: images, Events: NewEvents(), Logf: t.Logf,
+		Networks: n, Containers: c, Images: images, Volumes: volumes, Events: NewEvents(), Logf: t.Logf,
 		About: About{ID: "test", Version: "0.1", DataRoot: "/data", ExecRoot: "/exec", NetworkDrivers: []string{"null", "bridge"}},
 	})
 	s.now = func() time.Time { return moment.Add(3 * time.Second) }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/storage"
 
 	"github.com/linkspan/linkspan"
@@ -86,7 +85,7 @@ func (s *Server) inspect(c runtime.Container) container.InspectResponse {
 		ID: string(c.ID), Created: c.Created.Format(time.RFC3339Nano), Path: path, Args: args, State: wireState(c.State), Image: c.Image,
 		RestartCount: c.State.RestartCount,
 		LogPath:      logPath(c, data), Name: "/" + c.Name, Driver: "overlay2", Platform: "linux",
-		HostConfig: c.HostConfig, Config: &config, NetworkSettings: &settings, Mounts: mountPoints(c.HostConfig),
+		HostConfig: c.HostConfig, Config: &config, NetworkSettings: &settings, Mounts: mountPoints(c),
 		GraphDriver: &storage.DriverData{Name: "overlay2", Data: map[string]string{
 			"ID": string(c.ID), "LowerDir": strings.Join(lower(c), ":"), "UpperDir": filepath.Join(data, "upper"), "WorkDir": filepath.Join(data, "work"),
 		}},
@@ -122,26 +121,10 @@ func wireState(s runtime.State) *container.State {
 }
 
 // mountPoints lists what the user has mounted.
-func mountPoints(h *container.HostConfig) []container.MountPoint {
+func mountPoints(c runtime.Container) []container.MountPoint {
 	points := []container.MountPoint{}
-	for _, bind := range h.Binds {
-		parts := strings.Split(bind, ":")
-		if len(parts) < 2 {
-			continue
-		}
-		point := container.MountPoint{Type: mount.TypeBind, Source: parts[0], Destination: parts[1], RW: true, Propagation: mount.PropagationRPrivate}
-		if len(parts) > 2 {
-			point.Mode = parts[2]
-			point.RW = !slices.Contains(strings.Split(parts[2], ","), "ro")
-		}
-		points = append(points, point)
-	}
-	for _, m := range h.Mounts {
-		point := container.MountPoint{Type: m.Type, Source: m.Source, Destination: m.Target, RW: !m.ReadOnly}
-		if m.Type == mount.TypeBind {
-			point.Propagation = mount.PropagationRPrivate
-		}
-		points = append(points, point)
+	for _, m := range c.Mounts {
+		points = append(points, m.MountPoint)
 	}
 	return points
 }

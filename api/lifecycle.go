@@ -137,7 +137,7 @@ func (s *Server) removeContainer(w http.ResponseWriter, r *http.Request) error {
 	if boolean(r, "link") {
 		return linkspan.Errorf(linkspan.ErrNotImplemented, "legacy links are not supported: use a network and its names")
 	}
-	return done(w, s.containers.Remove(acting(r), variable(r, "name"), boolean(r, "force")))
+	return done(w, s.containers.Remove(acting(r), variable(r, "name"), runtime.RemoveOptions{Force: boolean(r, "force"), Volumes: boolean(r, "v")}))
 }
 
 func (s *Server) pruneContainers(w http.ResponseWriter, r *http.Request) error {
@@ -159,7 +159,7 @@ func (s *Server) pruneContainers(w http.ResponseWriter, r *http.Request) error {
 		}
 		written, _, err := s.containers.Size(r.Context(), string(c.ID), false)
 		if err == nil {
-			err = s.containers.Remove(acting(r), string(c.ID), false)
+			err = s.containers.Remove(acting(r), string(c.ID), runtime.RemoveOptions{})
 		}
 		if err != nil {
 			s.logf("pruning container %s: %v", c.Name, err)

@@ -119,15 +119,15 @@ func (l listing) record(c runtime.Container) bool {
 	}
 	bare, _, _ := strings.Cut(c.Config.Image, ":")
 	return l.like("name", c.Name, "/"+c.Name) && l.like("id", string(c.ID)) && l.labels(c.Config.Labels) &&
-		(l.exact("ancestor", c.Config.Image) || l.exact("ancestor", bare)) && l.volume(c.HostConfig) && l.ports(c)
+		(l.exact("ancestor", c.Config.Image) || l.exact("ancestor", bare)) && l.volume(c) && l.ports(c)
 }
 
-func (l listing) volume(h *container.HostConfig) bool {
+func (l listing) volume(c runtime.Container) bool {
 	if len(l.filters["volume"]) == 0 {
 		return true
 	}
-	for _, point := range mountPoints(h) {
-		if l.exact("volume", point.Source) || l.exact("volume", point.Destination) {
+	for _, point := range mountPoints(c) {
+		if l.exact("volume", point.Name) || l.exact("volume", point.Source) || l.exact("volume", point.Destination) {
 			return true
 		}
 	}
@@ -171,7 +171,7 @@ func (s *Server) summary(c runtime.Container, now time.Time, v version) containe
 	summary := container.Summary{
 		ID: string(c.ID), Names: []string{"/" + c.Name}, Image: cmp.Or(c.Config.Image, c.Rootfs), ImageID: c.Image, Command: commandLine(c.Config),
 		Created: c.Created.Unix(), Ports: portSummaries(c, settings.Ports), Labels: orEmpty(c.Config.Labels), State: c.State.Status,
-		Status: statusText(c.State, now), NetworkSettings: &container.NetworkSettingsSummary{Networks: settings.Networks}, Mounts: mountPoints(c.HostConfig),
+		Status: statusText(c.State, now), NetworkSettings: &container.NetworkSettingsSummary{Networks: settings.Networks}, Mounts: mountPoints(c),
 	}
 	summary.HostConfig.NetworkMode = string(c.HostConfig.NetworkMode)
 	if v >= 46 {

@@ -18,7 +18,7 @@ type Route struct {
 func Routes() []Route {
 	var all []Route
 	for _, family := range [][]Route{
-		systemRoutes(), networkRoutes(), containerRoutes(), streamRoutes(), execRoutes(), imageRoutes(), transferRoutes(), volumeRoutes(), ownRoutes(), absentRoutes(),
+		systemRoutes(), networkRoutes(), containerRoutes(), streamRoutes(), execRoutes(), imageRoutes(), transferRoutes(), volumeRoutes(), fileRoutes(), ownRoutes(), absentRoutes(),
 	} {
 		all = append(all, family...)
 	}
@@ -85,15 +85,6 @@ func execRoutes() []Route {
 		{"POST", "/exec/{id}/start", (*Server).startExec},
 		{"POST", "/exec/{id}/resize", (*Server).resizeExec},
 		{"GET", "/exec/{id}/json", (*Server).inspectExec},
-	}
-}
-
-func volumeRoutes() []Route {
-	return []Route{
-		{"GET", "/volumes", (*Server).listVolumes},
-		{"POST", "/volumes/prune", (*Server).pruneVolumes},
-		{"GET", "/volumes/{name:.*}", (*Server).missingVolume},
-		{"DELETE", "/volumes/{name:.*}", (*Server).missingVolume},
 	}
 }
 

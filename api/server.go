@@ -22,6 +22,7 @@ type Options struct {
 	Networks   Networking // *controller.Controller
 	Containers Containers // *runtime.Runtime
 	Images     Images     // *image.Store
+	Volumes    Volumes    // *volume.Store
 	Events     *Events    // the one that Networks and Containers report to
 	History    *History   // the one that Networks reports to; nil: an empty one
 	About      About
@@ -33,6 +34,7 @@ type Server struct {
 	networks   Networking
 	containers Containers
 	images     Images
+	volumes    Volumes
 	events     *Events
 	history    *History
 	about      About
@@ -53,7 +55,7 @@ type Server struct {
 // New returns a Server. Give Serve the sockets it is to answer on.
 func New(o Options) *Server {
 	s := &Server{
-		networks: o.Networks, containers: o.Containers, images: o.Images, events: o.Events, about: o.About.filled(), logf: o.Logf, now: time.Now, patience: 30 * time.Second,
+		networks: o.Networks, containers: o.Containers, images: o.Images, volumes: o.Volumes, events: o.Events, about: o.About.filled(), logf: o.Logf, now: time.Now, patience: 30 * time.Second,
 		hijacked: hijacked{open: make(map[net.Conn]struct{})},
 		history:  cmp.Or(o.History, NewHistory()),
 	}

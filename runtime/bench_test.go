@@ -33,7 +33,7 @@ func BenchmarkRun(b *testing.B) {
 		if state := r.wait(b, c); state.ExitCode != 0 {
 			b.Fatalf("%+v", state)
 		}
-		if err := r.Remove(b.Context(), string(c.ID), false); err != nil {
+		if err := r.Remove(b.Context(), string(c.ID), RemoveOptions{}); err != nil {
 			b.Fatal(err)
 		}
 		total = append(total, time.Since(begin))

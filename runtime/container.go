@@ -22,19 +22,21 @@ type Container struct {
 	Rootfs     string                    // directory that the container sees copy-on-write; "" with Lower
 	Image      string                    // ID of the image, with Lower
 	Lower      []string                  // layers of an image, topmost first
+	Mounts     []Mount                   // volumes and folders of the host
 	State      State
 }
 
 // State is how a container stands.
 type State struct {
-	Status     container.ContainerState
-	Pid        int // of its PID 1, as the daemon sees it; 0 unless running or paused
-	ExitCode   int // 0…255, 128+signal; 125…128 with Error
-	Error      string
-	OOMKilled  bool
-	StartedAt  time.Time
-	FinishedAt time.Time
-	BootID     string // /proc/sys/kernel/random/boot_id of the start
+	Status      container.ContainerState
+	Pid         int // of its PID 1, as the daemon sees it; 0 unless running or paused
+	ExitCode    int // 0…255, 128+signal; 125…128 with Error
+	Error       string
+	OOMKilled   bool
+	StartedAt   time.Time
+	FinishedAt  time.Time
+	WithVolumes bool   // of a removal under way: anonymous volumes go as well
+	BootID      string // /proc/sys/kernel/random/boot_id of the start
 
 	RestartCount int               // starts by the restart policy since the last one that was asked for
 	Stopped      bool              // the last run ended because somebody asked for it

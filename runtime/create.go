@@ -39,7 +39,15 @@ func (r *Runtime) Create(ctx context.Context, q Request) (Container, []string, e
 	if c.Name, err = r.takeName(c.ID, q.Name); err != nil {
 		return Container{}, nil, err
 	}
-	if err := r.create(ctx, c); err != nil {
+	undo := func() {}
+	mounted, release, unmake, err := r.mountsFor(c)
+	if err == nil {
+		defer release()
+		c.Mounts, undo = mounted, unmake
+		err = r.create(ctx, c)
+	}
+	if err != nil {
+		undo()
 		r.mu.Lock()
 		delete(r.names, c.Name)
 		r.mu.Unlock()
@@ -59,13 +67,17 @@ func (r *Runtime) create(ctx context.Context, c Container) error {
 		return fmt.Errorf("making the container's directory: %w", err)
 	}
 	err := r.options.Networks.Reserve(ctx, c)
-	if err == nil {
-		if err = r.saveState(c); err == nil {
-			err = r.saveRecord(c)
-		}
+	for _, step := range []func() error{
+		func() error { return r.populate(ctx, c) },
+		func() error { return r.saveState(c) },
+		func() error { return r.saveRecord(c) },
+	} {
 		if err == nil {
-			return nil
+			err = step()
 		}
+	}
+	if err == nil {
+		return nil
 	}
 	undo, cancel := undoing(ctx)
 	defer cancel()
@@ -134,6 +146,9 @@ func (r *Runtime) newContainer(q Request) (Container, []string, error) {
 	if len(q.Config.Entrypoint)+len(q.Config.Cmd) == 0 {
 		return c, nil, linkspan.Errorf(linkspan.ErrInvalid, "no command specified")
 	}
+	if _, err := r.wishes(c); err != nil {
+		return c, nil, err
+	}
 	// A trial run of the translation finds what a start would refuse.
 	if _, err := r.spec(c, Attachment{}, nil); err != nil {
 		return c, nil, err
@@ -187,7 +202,6 @@ func checkModes(h *container.HostConfig) error {
 		given  bool
 	}{
 		{"--userns " + string(h.UsernsMode), h.UsernsMode != "" && !h.UsernsMode.IsHost()},
-		{"--volumes-from", len(h.VolumesFrom) > 0},
 		{"--gpus", len(h.DeviceRequests) > 0},
 		{"--cgroup-parent", h.CgroupParent != ""},
 	}

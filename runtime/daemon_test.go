@@ -58,7 +58,7 @@ func daemonMain() {
 			}
 			fmt.Println(c.ID, err)
 			if os.Getenv(daemonLoop) != "" && rand.IntN(3) == 0 {
-				r.Remove(ctx, string(c.ID), true)
+				r.Remove(ctx, string(c.ID), RemoveOptions{Force: true})
 			}
 		}
 		if os.Getenv(daemonLoop) == "" {
@@ -213,7 +213,7 @@ func TestDaemonKilledAnywhere(t *testing.T) {
 				t.Errorf("%s %v: %v", c.ID.Short(), c.Config.Cmd, err)
 			}
 			// One that removes itself at its exit may be faster.
-			if err := b.Remove(within(t, 20*time.Second), string(c.ID), true); err != nil && (!c.HostConfig.AutoRemove || !errors.Is(err, linkspan.ErrNotFound)) {
+			if err := b.Remove(within(t, 20*time.Second), string(c.ID), RemoveOptions{Force: true}); err != nil && (!c.HostConfig.AutoRemove || !errors.Is(err, linkspan.ErrNotFound)) {
 				t.Errorf("removing %s: %v", c.ID.Short(), err)
 			}
 		}

@@ -117,7 +117,7 @@ func open(tb testing.TB) *bench {
 	b.reopen(tb)
 	tb.Cleanup(func() {
 		for _, c := range b.List() {
-			if err := b.Remove(context.Background(), string(c.ID), true); err != nil {
+			if err := b.Remove(context.Background(), string(c.ID), RemoveOptions{Force: true}); err != nil {
 				tb.Errorf("removing %s at the end: %v", c.Name, err)
 			}
 		}

@@ -12,9 +12,16 @@ import (
 	"github.com/linkspan/linkspan"
 )
 
+// RemoveOptions say how a container is removed.
+type RemoveOptions struct {
+	Force   bool // kill it if it runs
+	Volumes bool // those without a name of their own go with it; so they do at an automatic removal
+}
+
 // Remove removes a container and all that it wrote. A running one is killed
 // first with force, and refused without.
-func (r *Runtime) Remove(ctx context.Context, ref string, force bool) error {
+func (r *Runtime) Remove(ctx context.Context, ref string, o RemoveOptions) error {
+	force := o.Force
 	e, err := r.find(ref)
 	if err != nil {
 		return err
@@ -42,6 +49,9 @@ func (r *Runtime) Remove(ctx context.Context, ref string, force bool) error {
 		if err := r.kill(ctx, e, e.exitCount()); err != nil {
 			return fmt.Errorf("cannot remove container %q: %w", "/"+c.Name, err)
 		}
+	}
+	if o.Volumes {
+		e.update(func(c *Container) { c.State.WithVolumes = true })
 	}
 	return r.remove(context.WithoutCancel(ctx), e)
 }
@@ -93,10 +103,26 @@ func (r *Runtime) erase(ctx context.Context, c Container) error {
 	if err := r.options.Networks.Forget(undo, c.ID); err != nil {
 		return fmt.Errorf("giving up its networks: %w", err)
 	}
+	if err := r.discardVolumes(c); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(r.dataDir(c.ID)); err != nil {
 		return fmt.Errorf("removing its files: %w", err)
 	}
 	return nil
+}
+
+func (r *Runtime) discardVolumes(c Container) error {
+	if !c.State.WithVolumes && (c.HostConfig == nil || !c.HostConfig.AutoRemove) {
+		return nil
+	}
+	var errs []error
+	for _, m := range c.Mounts {
+		if m.Anonymous {
+			errs = append(errs, r.volumes.Discard(m.Name, c.ID))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Rename changes the name of a container.

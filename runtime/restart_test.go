@@ -83,10 +83,10 @@ func TestRestartUntilStopped(t *testing.T) {
 			// What does not run at this moment cannot be killed, and is not restarted either.
 			err = b.Kill(t.Context(), id, "")
 		case "remove while it waits":
-			if err = b.Remove(t.Context(), id, false); err == nil {
+			if err = b.Remove(t.Context(), id, RemoveOptions{}); err == nil {
 				t.Error("a restarting container was removed without force")
 			}
-			err = b.Remove(t.Context(), id, true)
+			err = b.Remove(t.Context(), id, RemoveOptions{Force: true})
 		default:
 			err = b.Stop(t.Context(), id, StopOptions{Timeout: &zero})
 		}

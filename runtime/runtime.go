@@ -17,6 +17,7 @@ import (
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/runtime/cgroup"
 	"github.com/linkspan/linkspan/runtime/launch"
+	"github.com/linkspan/linkspan/runtime/volume"
 )
 
 // Options wires a Runtime. All but Shim are required.
@@ -24,6 +25,7 @@ type Options struct {
 	DataRoot string // absolute; durable
 	ExecRoot string // absolute; tmpfs where possible
 	Networks Networks
+	Volumes  func(volume.Event)   // what happens to volumes; nil: nobody wants to know
 	Events   func(Event)          // called in order for one container; must not call verbs
 	Logf     func(string, ...any) // for the operator
 	Shim     string               // path of the shim's binary; "" is the embedded one
@@ -44,6 +46,7 @@ type Runtime struct {
 	options Options
 	shim    *os.File // sealed copy of the shim's binary in memory
 	cgroups *cgroup.Tree
+	volumes *volume.Store
 	caps    uint64 // what the daemon has to give
 	filters filters
 	bootID  string
@@ -113,7 +116,14 @@ func New(o Options) (*Runtime, error) {
 	if err := r.forgetOldBoot(); err != nil {
 		return nil, err
 	}
-	return r, nil
+	if err := os.MkdirAll(r.visitDir(), 0o700); err != nil {
+		return nil, fmt.Errorf("making root: %w", err)
+	}
+	if o.Volumes == nil {
+		o.Volumes = func(volume.Event) {}
+	}
+	r.volumes, err = volume.Open(volume.Options{DataRoot: o.DataRoot, Users: r.volumeUsers, Events: o.Volumes, Logf: o.Logf})
+	return r, err
 }
 
 // forgetOldBoot empties an exec root that is not on tmpfs, after a reboot.

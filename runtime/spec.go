@@ -8,7 +8,6 @@ import (
 
 	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	"golang.org/x/sys/unix"
 
 	"github.com/linkspan/linkspan"
@@ -78,7 +77,7 @@ func (r *Runtime) spec(c Container, a Attachment, groups []cgroup.Dir) (*launch.
 	if s.Sysctls, err = sysctls(h); err != nil {
 		return nil, err
 	}
-	if s.Mounts, err = mounts(c, a); err != nil {
+	if s.Mounts, err = mountings(c, a); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -216,69 +215,6 @@ func rlimits(h *container.HostConfig) ([]launch.Rlimit, error) {
 		list = append(list, launch.Rlimit{Resource: resource, Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
 	}
 	return list, nil
-}
-
-// mounts are the user's, and our files in /etc unless the user has put
-// something there.
-func mounts(c Container, a Attachment) ([]launch.Mount, error) {
-	var list []launch.Mount
-	for _, bind := range c.HostConfig.Binds {
-		m, err := parseBind(bind)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, m)
-	}
-	for _, m := range c.HostConfig.Mounts {
-		flags := 0
-		if m.ReadOnly {
-			flags = unix.MS_RDONLY
-		}
-		switch {
-		case !filepath.IsAbs(m.Target):
-			return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid mount target %q: it must be an absolute path", m.Target)
-		case m.Type == mount.TypeBind && filepath.IsAbs(m.Source):
-			list = append(list, launch.Mount{Source: m.Source, Target: m.Target, Type: "bind", Flags: flags | unix.MS_REC})
-		case m.Type == mount.TypeTmpfs:
-			list = append(list, launch.Mount{Target: m.Target, Type: "tmpfs", Flags: flags | noExec})
-		default:
-			return nil, linkspan.Errorf(linkspan.ErrNotImplemented, "mount of type %q from %q is not supported by this runtime", m.Type, m.Source)
-		}
-	}
-	for target, options := range c.HostConfig.Tmpfs {
-		list = append(list, launch.Mount{Target: target, Type: "tmpfs", Flags: noExec, Data: options})
-	}
-	for _, own := range [][2]string{{a.Hosts, "/etc/hosts"}, {a.ResolvConf, "/etc/resolv.conf"}, {a.Hostname, "/etc/hostname"}} {
-		taken := slices.ContainsFunc(list, func(m launch.Mount) bool { return filepath.Clean(m.Target) == own[1] })
-		if own[0] != "" && !taken {
-			list = append(list, launch.Mount{Source: own[0], Target: own[1], Type: "bind"})
-		}
-	}
-	// A mount below another must come after it.
-	slices.SortStableFunc(list, func(a, b launch.Mount) int {
-		return strings.Count(filepath.Clean(a.Target), "/") - strings.Count(filepath.Clean(b.Target), "/")
-	})
-	return list, nil
-}
-
-// parseBind reads SOURCE:TARGET[:OPTIONS].
-func parseBind(bind string) (launch.Mount, error) {
-	parts := strings.Split(bind, ":")
-	if len(parts) < 2 || len(parts) > 3 || !filepath.IsAbs(parts[1]) {
-		return launch.Mount{}, linkspan.Errorf(linkspan.ErrInvalid, "invalid volume specification: '%s'", bind)
-	}
-	if !filepath.IsAbs(parts[0]) {
-		return launch.Mount{}, linkspan.Errorf(linkspan.ErrNotImplemented, "named volume %q is not supported by this runtime: give a directory", parts[0])
-	}
-	m := launch.Mount{Source: parts[0], Target: parts[1], Type: "bind", Flags: unix.MS_REC}
-	if len(parts) == 3 {
-		for option := range strings.SplitSeq(parts[2], ",") {
-			if option == "ro" {
-				m.Flags |= unix.MS_RDONLY
-			}
-		}
-	}
-	return m, nil
 }
 
 // limitsOf translates HostConfig's resources, by Docker's rules.

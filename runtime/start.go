@@ -114,7 +114,10 @@ func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *
 	if err := checkLayers(c); err != nil {
 		return err
 	}
-	var err error
+	err := makeSources(c)
+	if err != nil {
+		return err
+	}
 	if started.process, started.conn, err = r.spawn(c); err != nil {
 		return err
 	}
@@ -137,10 +140,8 @@ func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *
 	if started.group, err = r.cgroups.Create(string(c.ID), limits); err != nil {
 		return err
 	}
-	for _, dir := range []string{"upper", "work"} {
-		if err = os.Mkdir(filepath.Join(r.dataDir(c.ID), dir), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			return fmt.Errorf("making the container's %s directory: %w", dir, err)
-		}
+	if err = r.makeUpper(c.ID); err != nil {
+		return err
 	}
 	spec, err := r.spec(c, attachment, started.group.Dirs)
 	if err != nil {

@@ -116,7 +116,7 @@ func TestCreateRefuses(t *testing.T) {
 		{func(q *Request) { q.HostConfig.Sysctls = map[string]string{"kernel.panic": "1"} }, linkspan.ErrInvalid, "would change the host"},
 		{func(q *Request) { q.HostConfig.Sysctls = map[string]string{"net.../../kernel/panic": "1"} }, linkspan.ErrInvalid, "would change the host"},
 		{func(q *Request) { q.HostConfig.SecurityOpt = []string{"what"} }, linkspan.ErrInvalid, "invalid --security-opt"},
-		{func(q *Request) { q.HostConfig.Binds = []string{"/a"} }, linkspan.ErrInvalid, "invalid volume specification"},
+		{func(q *Request) { q.HostConfig.Binds = []string{"/a:b"} }, linkspan.ErrInvalid, "invalid volume specification: '/a:b': invalid mount path"},
 		{func(q *Request) { q.HostConfig.PidMode = "nonsense" }, linkspan.ErrInvalid, "invalid PID mode: nonsense"},
 		{func(q *Request) { q.HostConfig.IpcMode = "nonsense" }, linkspan.ErrInvalid, "invalid IPC mode: nonsense"},
 		{func(q *Request) { q.HostConfig.UTSMode, q.Config.Hostname = "host", "x" }, linkspan.ErrInvalid, "conflicting options: hostname and the UTS mode"},
@@ -286,7 +286,7 @@ func TestPause(t *testing.T) {
 	if err := b.Pause(t.Context(), c.Name); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Remove(within(t, 9*time.Second), c.Name, true); err != nil {
+	if err := b.Remove(within(t, 9*time.Second), c.Name, RemoveOptions{Force: true}); err != nil {
 		t.Errorf("removing a paused one by force: %v", err)
 	}
 }
@@ -294,14 +294,14 @@ func TestPause(t *testing.T) {
 func TestRemove(t *testing.T) {
 	b := open(t)
 	c := b.start(t, "sleep 1000")
-	if err := b.Remove(t.Context(), c.Name, false); !errors.Is(err, linkspan.ErrConflict) {
+	if err := b.Remove(t.Context(), c.Name, RemoveOptions{}); !errors.Is(err, linkspan.ErrConflict) {
 		t.Errorf("removing a running one: %v", err)
 	}
 	w, err := b.Waiter(c.Name, container.WaitConditionRemoved)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Remove(t.Context(), c.Name, true); err != nil {
+	if err := b.Remove(t.Context(), c.Name, RemoveOptions{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	if state, err := w.Wait(within(t, 5*time.Second)); err != nil || state.ExitCode != 137 {

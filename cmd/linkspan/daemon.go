@@ -162,7 +162,7 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	})
 	s.containers, err = runtime.New(runtime.Options{
 		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Networks: api.Networks{Controller: s.controller},
-		Events: events.Container, Logf: logf,
+		Events: events.Container, Volumes: events.Volume, Logf: logf,
 	})
 	if err != nil {
 		return err
@@ -182,7 +182,7 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 		return err
 	}
 	s.server = api.New(api.Options{
-		Networks: s.controller, Containers: s.containers, Images: s.images, Events: events, History: history, Logf: logf,
+		Networks: s.controller, Containers: s.containers, Images: s.images, Volumes: s.containers.Volumes(), Events: events, History: history, Logf: logf,
 		About: api.About{
 			ID: id, Version: version, DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Debug: config.Debug,
 			NetworkDrivers: []string{"bridge", "host", "null"}, FirewallDriver: backend,

@@ -43,12 +43,13 @@ type source struct {
 // only resolved after that, so no symbolic link of the container's files can
 // lead a mount out of it.
 func enterRoot(s *Spec) ([]source, error) {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return nil, doing("making mounts private", err)
-	}
+	// First, as what is private cannot be made to follow the host any more.
 	sources, err := takeSources(s.Mounts)
 	if err != nil {
 		return nil, err
+	}
+	if err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return nil, doing("making mounts private", err)
 	}
 	groups, err := takeSources(cgroupMounts(s))
 	if err != nil {
@@ -106,7 +107,18 @@ func mountOverlay(s *Spec) error {
 	for i, dir := range s.Lower {
 		lower[i] = escapeOverlay(dir)
 	}
-	data := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + escapeOverlay(s.Upper) + ",workdir=" + escapeOverlay(s.Work)
+	options := ",upperdir=" + escapeOverlay(s.Upper) + ",workdir=" + escapeOverlay(s.Work)
+	data := "lowerdir=" + strings.Join(lower, ":") + options
+	// mount(2) takes one page of options. An image's layers are neighbours.
+	if parent := path.Dir(s.Lower[0]); len(data) >= os.Getpagesize() && parent != "/" {
+		if err := unix.Chdir(parent); err != nil {
+			return doing("entering "+parent, err)
+		}
+		for i, dir := range lower {
+			lower[i] = strings.TrimPrefix(dir, escapeOverlay(parent)+"/")
+		}
+		data = "lowerdir=" + strings.Join(lower, ":") + options
+	}
 	err := unix.Mount("overlay", s.Dir, "overlay", 0, data)
 	if errors.Is(err, unix.EINVAL) {
 		return doing("mounting overlay over "+strings.Join(s.Lower, ":")+
@@ -138,17 +150,47 @@ func takeSources(mounts []Mount) ([]source, error) {
 		if m.Flags&unix.MS_REC != 0 {
 			flags |= unix.AT_RECURSIVE
 		}
-		fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+		fd, err := takeSource(m, flags)
 		if err != nil {
-			return nil, doing("taking "+m.Source+" for "+m.Target, err)
+			drop(taken)
+			return nil, doing("taking "+path.Join(m.Source, m.Subpath)+" for "+m.Target, err)
 		}
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil {
+			drop(taken)
+			unix.Close(fd)
 			return nil, doing("looking at "+m.Source, err)
 		}
 		taken = append(taken, source{fd: fd, mount: m, dir: st.Mode&unix.S_IFMT == unix.S_IFDIR})
 	}
 	return taken, nil
+}
+
+// takeSource copies a mount of the host. What is below a source is other
+// people's: their links must not lead out of it.
+func takeSource(m Mount, flags uint) (int, error) {
+	if m.Subpath == "" {
+		return unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	}
+	base, err := unix.Open(m.Source, oPath|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(base)
+	below, err := unix.Openat2(base, m.Subpath, &unix.OpenHow{Flags: oPath, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(below)
+	return unix.OpenTree(below, "", flags|unix.AT_EMPTY_PATH)
+}
+
+func drop(taken []source) {
+	for _, src := range taken {
+		if src.fd >= 0 {
+			unix.Close(src.fd)
+		}
+	}
 }
 
 // cgroupMounts shows the container its own cgroups only, read-only, where
@@ -222,14 +264,43 @@ func place(src source) error {
 		return doing("mounting "+m.Type+" on "+m.Target, unix.Mount(m.Type, m.Target, m.Type, uintptr(m.Flags), m.Data))
 	}
 	defer unix.Close(src.fd)
-	if err := unix.MoveMount(src.fd, "", unix.AT_FDCWD, m.Target, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS); err != nil {
-		return doing("mounting "+m.Source+" on "+m.Target, err)
+	if err := change(src.fd, m); err != nil {
+		return doing("setting the flags of "+m.Source+" for "+m.Target, err)
 	}
-	change := m.Flags &^ (unix.MS_REC | unix.MS_BIND)
-	if change == 0 {
-		return nil
+	return doing("mounting "+m.Source+" on "+m.Target,
+		unix.MoveMount(src.fd, "", unix.AT_FDCWD, m.Target, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS))
+}
+
+// change sets the flags of a mount that is not in place yet, all at once:
+// nobody ever sees it without them. It is private unless it was asked to be
+// something else.
+func change(fd int, m Mount) error {
+	attributes := &unix.MountAttr{Propagation: unix.MS_PRIVATE}
+	if p := m.Flags & (unix.MS_SHARED | unix.MS_SLAVE); p != 0 {
+		attributes.Propagation = uint64(p)
 	}
-	return doing("remounting "+m.Target, unix.Mount("", m.Target, "", uintptr(change|unix.MS_BIND|unix.MS_REMOUNT), ""))
+	for _, pair := range [][2]int{
+		{unix.MS_RDONLY, unix.MOUNT_ATTR_RDONLY},
+		{unix.MS_NOSUID, unix.MOUNT_ATTR_NOSUID},
+		{unix.MS_NODEV, unix.MOUNT_ATTR_NODEV},
+		{unix.MS_NOEXEC, unix.MOUNT_ATTR_NOEXEC},
+	} {
+		if m.Flags&pair[0] != 0 {
+			attributes.Attr_set |= uint64(pair[1])
+		}
+	}
+	flags := uint(unix.AT_EMPTY_PATH)
+	if m.Flags&unix.MS_REC != 0 {
+		flags |= unix.AT_RECURSIVE
+	}
+	if !m.TopOnly {
+		return unix.MountSetattr(fd, "", flags, attributes)
+	}
+	if err := unix.MountSetattr(fd, "", flags, &unix.MountAttr{Propagation: attributes.Propagation}); err != nil {
+		return err
+	}
+	attributes.Propagation = 0
+	return unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, attributes)
 }
 
 func makeTarget(target string, dir bool) error {

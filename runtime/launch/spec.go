@@ -85,6 +85,9 @@ type Mount struct {
 	Type   string // "bind" or a file system type
 	Flags  int    // MS_*
 	Data   string
+
+	Subpath string // below Source, which links cannot lead out of; "" is Source itself
+	TopOnly bool   // the flags are not for what is mounted below Source
 }
 
 // Cgroup is the container's directory in one hierarchy.
@@ -185,6 +188,8 @@ func (s *Spec) fields(c *coder) {
 		c.str(&m.Type)
 		integer(c, &m.Flags)
 		c.str(&m.Data)
+		c.str(&m.Subpath)
+		c.flag(&m.TopOnly)
 	})
 	records(c, &s.Cgroups, func(g *Cgroup) {
 		c.str(&g.Path)
