@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -24,10 +25,13 @@ type reaper struct {
 	host *Host
 	wake chan struct{}
 	done chan struct{}
+
+	mu     sync.Mutex
+	inside map[string]bool // pinned namespaces that hold doomed links
 }
 
 func newReaper(h *Host) *reaper {
-	r := &reaper{host: h, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	r := &reaper{host: h, wake: make(chan struct{}, 1), done: make(chan struct{}), inside: make(map[string]bool)}
 	go r.run()
 	return r
 }
@@ -36,12 +40,26 @@ func (r *reaper) run() {
 	defer close(r.done)
 	for range r.wake {
 		time.Sleep(reapDelay)
+		r.mu.Lock()
+		inside := r.inside
+		r.inside = make(map[string]bool)
+		r.mu.Unlock()
 		// What fails stays doomed: the next round, or Reap at the next start, takes it.
-		r.host.deleteGroup(Doomed) //nolint:errcheck // nobody waits for the answer
+		r.host.deleteGroup("", Doomed) //nolint:errcheck // nobody waits for the answer
+		for ns := range inside {
+			r.host.deleteGroup(ns, Doomed) //nolint:errcheck // it goes with its namespace at the latest
+		}
 	}
 }
 
-func (r *reaper) poke() {
+// poke wakes the reaper; ns names the pinned namespace that it has to look
+// into beside the machine's own, "" none.
+func (r *reaper) poke(ns string) {
+	if ns != "" {
+		r.mu.Lock()
+		r.inside[ns] = true
+		r.mu.Unlock()
+	}
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -55,15 +73,24 @@ func (r *reaper) close() {
 
 // Reap deletes at once every link that is doomed, including those that an
 // earlier process left, and waits until they are gone (30 ms and more).
-func (h *Host) Reap() error { return h.deleteGroup(Doomed) }
+func (h *Host) Reap() error { return h.deleteGroup("", Doomed) }
 
 // Doom cuts a link of ours off and frees its name, in about 0.1 ms, and leaves
 // the deletion to the reaper. A link that is gone is success; one that bears
 // neither Mark nor Doomed is left alone and reported with kind ErrConflict.
 // For a veth pair the peer, in namespace peerNS, goes down and loses its name
 // as well.
-func (h *Host) Doom(name, peerNS string) error {
-	links, err := h.Links("")
+func (h *Host) Doom(name, peerNS string) error { return h.doom("", name, peerNS) }
+
+// DoomInside is Doom for a link in a pinned namespace whose other half, if any,
+// is elsewhere: a macvlan. A namespace that is gone took the link along.
+func (h *Host) DoomInside(ns, name string) error { return h.doom(ns, name, "") }
+
+func (h *Host) doom(ns, name, peerNS string) error {
+	links, err := h.Links(ns)
+	if IsGone(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -85,7 +112,7 @@ func (h *Host) Doom(name, peerNS string) error {
 		err = links.LinkSetDown(link)
 	}
 	if err == nil {
-		err = h.cutOff(attrs.Index)
+		err = h.cutOff(ns, attrs.Index)
 	}
 	if IsGone(err) {
 		return nil
@@ -93,15 +120,15 @@ func (h *Host) Doom(name, peerNS string) error {
 	if err != nil {
 		return fmt.Errorf("cutting off link %s: %w", name, err)
 	}
-	h.reaper.poke()
+	h.reaper.poke(ns)
 	return nil
 }
 
 // cutOff takes a link that is down off its bridge, renames it, and puts it into
 // group Doomed, in one request: each one waits its turn for the lock that all
 // changes of links share.
-func (h *Host) cutOff(index int) error {
-	d, err := h.door("")
+func (h *Host) cutOff(ns string, index int) error {
+	d, err := h.door(ns)
 	if err != nil {
 		return err
 	}
@@ -138,10 +165,10 @@ func (h *Host) silencePeer(ns string, index int) {
 	}
 }
 
-// deleteGroup deletes every link of a group in one request. An empty group is
-// success.
-func (h *Host) deleteGroup(group uint32) error {
-	return h.Inside("", func() error {
+// deleteGroup deletes every link of a group in a namespace in one request. An
+// empty group is success.
+func (h *Host) deleteGroup(ns string, group uint32) error {
+	return h.Inside(ns, func() error {
 		req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
 		req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 		req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))

@@ -12,6 +12,9 @@ func kernelKinds() Kinds {
 		"route":    AddRoute{},
 		"netns":    AddNetns{},
 		"sysctl":   SetSysctl{},
+		"macvlan":  AddMacvlan{},
+		"ipvlan":   AddIPvlan{},
+		"vlan":     ShareVLAN{},
 		"file":     WriteFile{},
 
 		"mtu":          SetMTU{},

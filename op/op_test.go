@@ -29,7 +29,8 @@ const (
 	withBridge = "ip link add br0 address 02:42:0a:4d:00:01 group 27763 type bridge; "
 	withVeth   = withBox + withBridge + "ip link add v0 address 02:42:0a:4d:00:02 group 27763 master br0 type veth peer name eth0 address 02:42:0a:4d:00:03 netns box; "
 	withUp     = withVeth + "ip link set br0 up; ip link set v0 up; ip -n box link set eth0 up; "
-	clean      = "for ns in box bax; do test ! -e /run/netns/$ns || ip netns del $ns; done; for l in br0 br1 v0; do test ! -e /sys/class/net/$l || ip link del $l || true; done; rm -rf /run/work"
+	withParent = withBox + "ip link add v0 address 02:42:0a:4d:00:02 type veth peer name p0 address 02:42:0a:4d:00:04; "
+	clean      = "for ns in box bax; do test ! -e /run/netns/$ns || ip netns del $ns; done; for l in m0 br0 br1 v0; do test ! -e /sys/class/net/$l || ip link del $l || true; done; rm -rf /run/work"
 )
 
 // specimen is one op and the world around it.
@@ -73,6 +74,22 @@ func specimens() []specimen {
 			op:   op.AddVeth{Name: "v0", MAC: macNear, Peer: "eth0", PeerMAC: macFar, PeerNS: "box"},
 			said: "ip link add name v0 address 02:42:0a:4d:00:02 group 27763 type veth peer name eth0 address 02:42:0a:4d:00:03 netns box", check: "v0",
 			foreign: withBox + "ip link add v0 type bridge",
+		},
+		{
+			name: "macvlan inside", setup: withParent, op: op.AddMacvlan{NS: "box", Name: "eth0", MAC: macFar, Parent: "v0", Mode: op.MacvlanBridge, MTU: 1400},
+			said: "ip link add link v0 name eth0 netns box address 02:42:0a:4d:00:03 mtu 1400 group 27763 type macvlan mode bridge", check: "eth0",
+			half:    []string{"ip -n box addr add 10.77.0.9/32 dev eth0", "ip link del v0; ip link add v0 address 02:42:0a:4d:00:02 type veth peer name p0 address 02:42:0a:4d:00:04"},
+			foreign: withParent + "ip -n box link add eth0 type bridge",
+		},
+		{
+			name: "macvlan of the host", setup: withParent, op: op.AddMacvlan{Name: "m0", MAC: macFar, Parent: "v0", Mode: op.MacvlanPrivate},
+			said: "ip link add link v0 name m0 address 02:42:0a:4d:00:03 group 27763 type macvlan mode private", check: "m0",
+			foreign: withParent + "ip link add m0 link v0 type macvlan mode bridge",
+		},
+		{
+			name: "macvlan alone", setup: withParent, op: op.AddMacvlan{NS: "box", Name: "eth0", MAC: macFar, Parent: "v0", Mode: op.MacvlanPassthru},
+			said:  "ip link add link v0 name eth0 netns box address 02:42:0a:4d:00:03 group 27763 type macvlan mode passthru\nip -n box link set eth0 address 02:42:0a:4d:00:03",
+			check: "eth0", foreign: withParent + "ip -n box link add eth0 type bridge",
 		},
 		{
 			name: "up", setup: withVeth, op: op.SetUp{Link: "v0"}, said: "ip link set v0 up", again: true, check: "v0",
@@ -395,6 +412,14 @@ func TestErrorsNameTheHolder(t *testing.T) {
 		{"namespace taken", withBox, op.AddNetns{Name: "box"}, linkspan.ErrConflict, []string{"box", "ip netns"}},
 		{"no such sysctl", "", op.SetSysctl{Key: "net/nonsense", Value: "1"}, nil, []string{"net/nonsense"}},
 		{"value out of range", "", op.SetSysctl{Key: "net/ipv4/ping_group_range", Value: "x"}, nil, []string{"net/ipv4/ping_group_range"}},
+		{"parent missing", withBox, op.AddMacvlan{NS: "box", Name: "eth0", MAC: macFar, Parent: "v9", Mode: op.MacvlanBridge}, linkspan.ErrNotFound, []string{"v9", "ip link show"}},
+		{"parent a bridge port", withVeth, op.AddMacvlan{NS: "box", Name: "eth1", MAC: macFar, Parent: "v0", Mode: op.MacvlanBridge}, linkspan.ErrConflict, []string{"eth1", "v0", "ip -d link show v0"}},
+		{"parent in passthru", withParent + "ip link add m0 link v0 type macvlan mode passthru", op.AddMacvlan{NS: "box", Name: "eth0", MAC: macFar, Parent: "v0", Mode: op.MacvlanBridge}, linkspan.ErrConflict, []string{"v0", "passthru"}},
+		{"no such mode", withParent, op.AddMacvlan{NS: "box", Name: "eth0", MAC: macFar, Parent: "v0", Mode: "source"}, linkspan.ErrInvalid, []string{"source"}},
+		{"too long frames", withParent, op.AddMacvlan{NS: "box", Name: "eth0", MAC: macFar, Parent: "v0", Mode: op.MacvlanBridge, MTU: 9000}, linkspan.ErrInvalid, []string{"9000", "v0"}},
+		{"trunk missing", "", op.ShareVLAN{Name: "v9.50", Parent: "v9", ID: 50, User: "u"}, linkspan.ErrNotFound, []string{"v9"}},
+		{"ipvlan on nothing", withBox, op.AddIPvlan{NS: "box", Name: "eth0", Parent: "v9", Mode: "l2", Flag: "bridge"}, linkspan.ErrNotFound, []string{"v9"}},
+		{"ipvlan of no mode", withBox, op.AddIPvlan{NS: "box", Name: "eth0", Parent: "v0", Mode: "l4", Flag: "bridge"}, linkspan.ErrInvalid, []string{"l4"}},
 		{"file taken", "mkdir -p /run/work; touch /run/work/hosts", op.WriteFile{Path: "/run/work/hosts", Text: "x\n"}, linkspan.ErrConflict, []string{"/run/work/hosts"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
