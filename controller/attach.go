@@ -395,7 +395,11 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox
 	if e.MAC == "" && !asks {
 		e.MAC = want.Last.MAC
 	}
-	for !asks && (e.MAC == "" || macHolder(t, n, e.MAC) != "") {
+	traits := driver.Traits()
+	if traits.SharedMAC && e.MAC != "" {
+		return none, n, linkspan.Errorf(linkspan.ErrInvalid, "%s interfaces do not support custom mac address assignment", n.Driver)
+	}
+	for !asks && !traits.SharedMAC && (e.MAC == "" || macHolder(t, n, e.MAC) != "") {
 		e.MAC = network.RandomMAC()
 	}
 	e.Interface = interfaceName(n, want, taken)
@@ -403,7 +407,7 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox
 		leased, plan, err := addresses.Endpoint(n, e, nil)
 		return store.Row[endpoint.Endpoint]{Value: leased, Phase: store.Creating, Plan: plan}, n, err
 	}
-	if driver.Traits().Addresses {
+	if traits.Addresses {
 		if e, err = lease(t, n, e, cfg); err != nil {
 			return none, n, err
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/linkspan/linkspan/drivers/bridge"
 	joined "github.com/linkspan/linkspan/drivers/container"
 	"github.com/linkspan/linkspan/drivers/host"
+	"github.com/linkspan/linkspan/drivers/macvlan"
 	"github.com/linkspan/linkspan/drivers/none"
 	"github.com/linkspan/linkspan/firewall/iptables"
 	"github.com/linkspan/linkspan/firewall/nftables"
@@ -157,7 +158,9 @@ func opened(t testing.TB, m *nstest.Machine, r roots, change ...func(*controller
 	d := &daemon{store: s, shims: r.shims}
 	o := controller.Options{
 		Host: m.Host(), Store: s, Holder: r.shims, Firewall: nftables.Backend{}, ExecRoot: r.exec,
-		Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}, "container": joined.Driver{}},
+		Drivers: map[string]drivers.Driver{
+			"bridge": bridge.Driver{}, "container": joined.Driver{}, "host": host.Driver{}, "ipvlan": macvlan.IPvlan{}, "macvlan": macvlan.Driver{}, "null": none.Driver{},
+		},
 		Defaults: controller.Defaults{
 			Bases4: ipam.DefaultBases(), Bases6: ipam.DefaultBases6("test"), ResolvConf: filepath.Join(r.data, "resolv.conf"),
 			Options: bridge.DefaultOptions("linkspan0", 0, true),

@@ -199,11 +199,36 @@ func (c *Controller) reserveNetwork(t store.Tables, n network.Network, driver dr
 			return n, nil, err
 		}
 	}
+	if adapter, ok := driver.(drivers.Adapter); ok {
+		if n, err = adapter.Adapt(n); err != nil {
+			return n, nil, err
+		}
+	}
+	if err = checkBeside(t, n, driver); err != nil {
+		return n, nil, err
+	}
 	plan, err := c.networkPlan(n, driver)
 	if err != nil {
 		return n, nil, err
 	}
 	return n, plan, checkClaims(t, n, plan)
+}
+
+// checkBeside refuses a network that is in the way of another one of its kind.
+func checkBeside(t store.Tables, n network.Network, driver drivers.Driver) error {
+	neighbour, ok := driver.(drivers.Neighbour)
+	if !ok {
+		return nil
+	}
+	for _, row := range t.By.NetworksByDriver.All(n.Driver) {
+		if row.Value.ConfigOnly || row.Value.ID == n.ID {
+			continue
+		}
+		if err := neighbour.Beside(n, row.Value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // borrow copies the settings of the configuration that a network is made from.

@@ -334,6 +334,10 @@ func claimLinks(claimed map[string]bool, plan op.Plan) {
 			claimed[o.Name] = true
 		case op.AddVeth:
 			claimed[o.Name] = true
+		case op.AddMacvlan:
+			claimed[o.Name] = claimed[o.Name] || o.NS == ""
+		case op.ShareVLAN:
+			claimed[o.Name] = true
 		}
 	}
 }

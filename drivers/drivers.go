@@ -27,6 +27,10 @@ type Traits struct {
 	// Gateway says that the network's own link holds a gateway address.
 	Gateway bool
 
+	// SharedMAC says that endpoints have the MAC of a link of the host's: none
+	// is chosen for them, and none can be asked for.
+	SharedMAC bool
+
 	// Single says that there is one network of this kind, and it is predefined.
 	Single bool
 
@@ -75,4 +79,18 @@ type Filtered interface {
 type Changer interface {
 	// CheckChange says why a network cannot become another in place. It is pure.
 	CheckChange(old, fresh network.Network) error
+}
+
+// Adapter is a Driver that settles parts of a network's record itself.
+type Adapter interface {
+	// Adapt returns the record of a new network, whose pools are chosen, as it
+	// is for this kind. It is pure.
+	Adapt(network.Network) (network.Network, error)
+}
+
+// Neighbour is a Driver whose networks can be in each other's way.
+type Neighbour interface {
+	// Beside says why a network cannot exist beside another one of the driver's.
+	// It is pure.
+	Beside(n, other network.Network) error
 }

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 
@@ -65,7 +66,7 @@ func (e Endpoint) family6(ns string) op.Plan {
 		},
 		{
 			Why: "The same address without the wait: it comes from the MAC, which is unique on the network.",
-			Op:  op.AddAddress{NS: ns, Link: e.Interface, Address: linkLocal(fromMAC(e.MAC))},
+			Op:  op.AddAddress{NS: ns, Link: e.Interface, Address: linkLocal(fromMAC(cmp.Or(e.MAC, e.HostMAC)))},
 		},
 	}
 }

@@ -170,7 +170,11 @@ func (o SetUp) Do(_ context.Context, h *kernel.Host) error {
 	if err != nil {
 		return err
 	}
-	if err := links.LinkSetUp(link); err != nil {
+	err = links.LinkSetUp(link)
+	if errors.Is(err, unix.ENETDOWN) {
+		return linkspan.Errorf(linkspan.ErrUnavailable, "bringing link %s up: its parent, the link whose wire it shares, is down (see: ip link): %w", o.Link, err)
+	}
+	if err != nil {
 		return fmt.Errorf("bringing link %s up: %w", o.Link, err)
 	}
 	return nil

@@ -82,8 +82,8 @@ func specimens() []specimen {
 			foreign: withParent + "ip -n box link add eth0 type bridge",
 		},
 		{
-			name: "macvlan of the host", setup: withParent, op: op.AddMacvlan{Name: "m0", MAC: macFar, Parent: "v0", Mode: op.MacvlanPrivate},
-			said: "ip link add link v0 name m0 address 02:42:0a:4d:00:03 group 27763 type macvlan mode private", check: "m0",
+			name: "macvlan of the host", setup: withParent, op: op.AddMacvlan{Name: "m0", MAC: macFar, Parent: "v0", Mode: op.MacvlanVEPA},
+			said: "ip link add link v0 name m0 address 02:42:0a:4d:00:03 group 27763 type macvlan mode vepa", check: "m0",
 			foreign: withParent + "ip link add m0 link v0 type macvlan mode bridge",
 		},
 		{

@@ -30,17 +30,10 @@ const userPrefix = "used-by-"
 
 // Do makes the link, marked and up, if it is not there, and signs it.
 func (o ShareVLAN) Do(_ context.Context, h *kernel.Host) error {
-	links, parent, err := lookUp(h, "", o.Parent)
-	if err != nil {
-		return err
+	links, link, err := lookUp(h, "", o.Name)
+	if kernel.IsGone(err) {
+		links, link, err = o.add(h)
 	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.ParentIndex, attrs.Group = o.Name, parent.Attrs().Index, kernel.Mark
-	err = links.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: o.ID, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q})
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return adding("VLAN", o.Name, "", err)
-	}
-	_, link, err := lookUp(h, "", o.Name)
 	switch {
 	case err != nil:
 		return err
@@ -56,6 +49,20 @@ func (o ShareVLAN) Do(_ context.Context, h *kernel.Host) error {
 		return fmt.Errorf("bringing VLAN %s up: %w", o.Name, err)
 	}
 	return nil
+}
+
+func (o ShareVLAN) add(h *kernel.Host) (*netlink.Handle, netlink.Link, error) {
+	links, parent, err := lookUp(h, "", o.Parent)
+	if err != nil {
+		return nil, nil, err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex, attrs.Group = o.Name, parent.Attrs().Index, kernel.Mark
+	err = links.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: o.ID, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q})
+	if err != nil && !errors.Is(err, unix.EEXIST) { // made by another plan at the same moment
+		return nil, nil, adding("VLAN", o.Name, "", err)
+	}
+	return lookUp(h, "", o.Name)
 }
 
 // Undo takes the signature off, and removes the link when it was the last.
@@ -92,11 +99,15 @@ func (o ShareVLAN) Check(_ context.Context, h *kernel.Host) error {
 	if err != nil {
 		return err
 	}
+	attrs := link.Attrs()
+	if attrs.Group != kernel.Mark {
+		return nil // whatever it is, its owner means it
+	}
 	vlan, ok := link.(*netlink.Vlan)
 	if !ok || vlan.VlanId != o.ID {
 		return fmt.Errorf("link %s is not VLAN %d (see: ip -d link show %s)", o.Name, o.ID, o.Name)
 	}
-	if attrs := link.Attrs(); attrs.Group == kernel.Mark && !slices.Contains(attrs.AltNames, userPrefix+o.User) {
+	if !slices.Contains(attrs.AltNames, userPrefix+o.User) {
 		return fmt.Errorf("VLAN %s does not bear the name %s (see: ip link show %s)", o.Name, userPrefix+o.User, o.Name)
 	}
 	return nil

@@ -13,11 +13,7 @@ import (
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/api"
 	"github.com/linkspan/linkspan/controller"
-	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/drivers/bridge"
-	"github.com/linkspan/linkspan/drivers/container"
-	"github.com/linkspan/linkspan/drivers/host"
-	"github.com/linkspan/linkspan/drivers/none"
 	"github.com/linkspan/linkspan/drivers/remote"
 	"github.com/linkspan/linkspan/firewall/iptables"
 	"github.com/linkspan/linkspan/firewall/nftables"
@@ -156,9 +152,7 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	events, history := api.NewEvents(), api.NewHistory()
 	s.controller = controller.New(controller.Options{
 		Host: s.host, Store: s.store, Holder: holder{s}, Firewall: rules, ExecRoot: config.ExecRoot,
-		Drivers:  map[string]drivers.Driver{"bridge": bridge.Driver{}, "host": host.Driver{}, "null": none.Driver{}, "container": container.Driver{}},
-		Plugins:  s.plugins,
-		Defaults: defaults(config), Events: events.Network, Trace: history.Trace, Logf: logf,
+		Drivers: builtIn(), Plugins: s.plugins, Defaults: defaults(config), Events: events.Network, Trace: history.Trace, Logf: logf,
 	})
 	s.containers, err = runtime.New(runtime.Options{
 		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Networks: api.Networks{Controller: s.controller},
@@ -185,7 +179,7 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 		Networks: s.controller, Containers: s.containers, Images: s.images, Volumes: s.containers.Volumes(), Events: events, History: history, Logf: logf,
 		About: api.About{
 			ID: id, Version: version, DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Debug: config.Debug,
-			NetworkDrivers: []string{"bridge", "host", "null"}, FirewallDriver: backend,
+			NetworkDrivers: builtInNetworks(), FirewallDriver: backend,
 		},
 	})
 	return nil

@@ -92,7 +92,9 @@ func House() Policy {
 			"internal/nstest":       {"kernel"},
 			"internal/layout":       {},
 		},
-		Tests: []string{"internal/nstest", "firewall/firewalltest", "drivers/driverstest", "drivers/bridge", "drivers/host", "drivers/none", "drivers/container", "drivers/remote", "plugin/..."},
+		Tests: []string{
+			"internal/nstest", "firewall/firewalltest", "drivers/driverstest", "drivers/bridge", "drivers/host", "drivers/macvlan", "drivers/none", "drivers/container", "drivers/remote", "plugin/...",
+		},
 		Owners: map[string][]string{
 			"github.com/vishvananda/netlink": {"kernel", "op", "firewall/..."},
 			"github.com/mdlayher/netlink":    {"kernel", "op", "firewall/..."},

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/linkspan/linkspan/drivers"
+	"github.com/linkspan/linkspan/drivers/bridge"
+	"github.com/linkspan/linkspan/drivers/container"
+	"github.com/linkspan/linkspan/drivers/host"
+	"github.com/linkspan/linkspan/drivers/macvlan"
+	"github.com/linkspan/linkspan/drivers/none"
+)
+
+// builtIn returns the drivers that every daemon has, by the name that users
+// type.
+func builtIn() map[string]drivers.Driver {
+	return map[string]drivers.Driver{
+		"bridge": bridge.Driver{}, "container": container.Driver{}, "host": host.Driver{}, "ipvlan": macvlan.IPvlan{}, "macvlan": macvlan.Driver{}, "null": none.Driver{},
+	}
+}
+
+// builtInNetworks returns the names of the drivers that networks can be made
+// of, in order.
+func builtInNetworks() []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(builtIn())) {
+		if builtIn()[name].Traits().Borrows != drivers.Container {
+			names = append(names, name)
+		}
+	}
+	return names
+}
