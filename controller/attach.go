@@ -386,7 +386,7 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox
 	}
 	e := endpoint.Endpoint{
 		ID: linkspan.NewID(), Network: n.ID, Sandbox: s.ID, Owner: cfg.Owner, Name: cfg.Name, Config: want,
-		MAC: want.MAC, HostMAC: network.RandomMAC(), DNSNames: c.dnsNames(cfg, n, want),
+		MAC: want.MAC, HostMAC: n.PortMAC(), DNSNames: c.dnsNames(cfg, n, want),
 	}
 	if err = checkNeighbours(t, n, e); err != nil {
 		return none, n, err

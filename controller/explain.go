@@ -35,6 +35,9 @@ func (c *Controller) ExplainCreate(ctx context.Context, spec NetworkSpec) (op.Pl
 	if err != nil {
 		return nil, err
 	}
+	if n, err = c.adopt(ctx, n, driver); err != nil {
+		return nil, err
+	}
 	taken, err := c.takenFor(n)
 	if err != nil {
 		return nil, err

@@ -46,6 +46,9 @@ func (c *Controller) createNetwork(ctx context.Context, spec NetworkSpec) (netwo
 	if err != nil {
 		return n, err
 	}
+	if n, err = c.adopt(ctx, n, driver); err != nil {
+		return n, err
+	}
 	taken, err := c.takenFor(n)
 	if err != nil {
 		return n, err

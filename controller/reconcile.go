@@ -215,6 +215,9 @@ func (c *Controller) replanNetwork(ctx context.Context, n network.Network) error
 	if err != nil {
 		return err
 	}
+	if n, err = c.adoptAgain(ctx, n, driver); err != nil {
+		return err
+	}
 	plan, err := c.networkPlan(n, driver)
 	if err != nil {
 		return err

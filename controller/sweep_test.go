@@ -23,6 +23,8 @@ var errPulled = errors.New("the plug was pulled")
 
 // verbs are what the sweeps interrupt at every step.
 var verbs = map[string]struct {
+	machine string                    // script: what the machine has before the daemon
+	after   string                    // script: takes that away
 	prepare func(*testing.T, *daemon) // what exists before
 	act     func(context.Context, *daemon) error
 	stays   bool // a crash may leave what Disconnect keeps as well: the resolver's rewriting
@@ -31,6 +33,14 @@ var verbs = map[string]struct {
 		prepare: func(*testing.T, *daemon) {},
 		act: func(ctx context.Context, d *daemon) error {
 			_, err := d.CreateNetwork(ctx, controller.NetworkSpec{Name: "lab", IPv4: true})
+			return err
+		},
+	},
+	"create network on a bridge": {
+		machine: "ip link add mine0 type bridge; ip addr add fd00:9::1/64 dev mine0", after: "ip link del mine0",
+		prepare: func(t *testing.T, d *daemon) { d.network(t, "earlier", dualStack) },
+		act: func(ctx context.Context, d *daemon) error {
+			_, err := d.CreateNetwork(ctx, controller.NetworkSpec{Name: "lab", IPv4: true, IPv6: true, Options: map[string]string{"com.docker.network.bridge.name": "mine0"}})
 			return err
 		},
 	},
@@ -101,6 +111,7 @@ func TestFailureSweep(t *testing.T) {
 	for name, verb := range verbs {
 		t.Run(name, func(t *testing.T) {
 			m := nstest.New(t)
+			m.Sh(t, verb.machine)
 			countdown := -1 // steps until the one that fails, over all plans of the verb
 			d := start(t, m, newRoots(t), func(o *controller.Options) {
 				o.Before = func(int, op.Step) error {
@@ -132,6 +143,7 @@ func TestFailureSweep(t *testing.T) {
 			}
 			t.Logf("%d steps swept", fail)
 			d.clear(t)
+			m.Sh(t, verb.after)
 		})
 	}
 }
@@ -146,6 +158,7 @@ func TestCrashSweep(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			m := nstest.New(t)
+			m.Sh(t, verb.machine)
 			roots := newRoots(t)
 			countdown := -1
 			pull := func(o *controller.Options) {
@@ -187,6 +200,7 @@ func TestCrashSweep(t *testing.T) {
 				}
 			}
 			d.clear(t)
+			m.Sh(t, verb.after)
 		})
 	}
 }

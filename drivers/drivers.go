@@ -74,6 +74,14 @@ type Filtered interface {
 	Rules(network.Network) (firewall.Network, error)
 }
 
+// Adopter is a Driver whose networks can be on a link that is there already,
+// because a user names it.
+type Adopter interface {
+	// Adopt returns what that link is like, nil if the network is to make its
+	// own. It changes nothing.
+	Adopt(context.Context, *kernel.Host, network.Network) (*network.Adopted, error)
+}
+
 // Changer is a Driver whose networks can be changed while they exist, by the
 // difference of their plans.
 type Changer interface {

@@ -1,10 +1,10 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"fmt"
 
-	"github.com/vishvananda/netlink/nl"
+	"github.com/mdlayher/netlink"
+	"github.com/mdlayher/netlink/nlenc"
 	"golang.org/x/sys/unix"
 
 	"github.com/linkspan/linkspan"
@@ -40,52 +40,27 @@ func (h *Host) Port(name string) (Port, error) {
 		return port, fmt.Errorf("looking up the bridge of link %s: %w", name, err)
 	}
 	port.Bridge = bridge.Attrs().Name
-	port.Number, err = h.portNumber(port.Index)
-	if err != nil {
+	if port.Number, err = h.portNumber(port.Index); err != nil {
 		return port, fmt.Errorf("reading the port number of link %s: %w", name, err)
 	}
 	return port, nil
 }
 
-// portNumber asks for IFLA_BRPORT_NO, which the client library does not read.
 func (h *Host) portNumber(index int) (int, error) {
-	number := 0
-	err := h.Inside("", func() error {
-		req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_ACK)
-		msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-		msg.Index = int32(index)
-		req.AddData(msg)
-		answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
-		if err != nil {
-			return err
-		}
-		for _, answer := range answers {
-			value := answer[msg.Len():]
-			for _, nested := range []uint16{unix.IFLA_LINKINFO, nl.IFLA_INFO_SLAVE_DATA, nl.IFLA_BRPORT_NO} {
-				if value, err = attribute(value, nested); err != nil {
-					return err
-				}
-			}
-			if len(value) == 2 {
-				number = int(binary.NativeEndian.Uint16(value))
-			}
-		}
-		return nil
-	})
-	return number, err
-}
-
-// attribute returns the value of one of several attributes, nil if it is not
-// there.
-func attribute(raw []byte, kind uint16) ([]byte, error) {
-	attrs, err := nl.ParseRouteAttr(raw)
+	body := make([]byte, unix.SizeofIfInfomsg)
+	nlenc.PutInt32(body[4:8], int32(index))
+	answers, err := h.send("", netlink.Message{Header: netlink.Header{Type: unix.RTM_GETLINK, Flags: netlink.Request}, Data: body})
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	for _, attr := range attrs {
-		if attr.Attr.Type&^uint16(unix.NLA_F_NESTED) == kind {
-			return attr.Value, nil
+	for _, answer := range answers {
+		l, err := parseLink(answer.Data)
+		if err != nil {
+			return 0, err
+		}
+		if l.port != nil {
+			return int(l.port.Number), nil
 		}
 	}
-	return nil, nil
+	return 0, nil
 }

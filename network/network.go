@@ -70,9 +70,23 @@ type Network struct {
 	PoolIDs      []string `json:",omitempty"`
 	AddressSpace string   `json:",omitempty"`
 
+	// Adopted, if not nil, says that the network's own link was there before, and
+	// what it was like: it stays when the network goes.
+	Adopted *Adopted `json:",omitempty"`
+
 	// MAC is that of the network's own link. It is chosen once, since a bridge
 	// left to itself changes its address when ports come and go.
 	MAC string `json:",omitempty"`
+}
+
+// Adopted is what a link was like before a network was made on it.
+type Adopted struct {
+	MAC           string
+	Ports         int
+	Up            bool           `json:",omitempty"`
+	Addresses     []netip.Prefix `json:",omitempty"`
+	DisableIPv6   string         // the sysctl
+	RouteLocalnet string         // the sysctl
 }
 
 // Predefined are the names of networks that always exist, and "default", which
@@ -126,6 +140,17 @@ func RandomMAC() string {
 	rand.Read(mac) // never fails: see crypto/rand.Read
 	mac[0] = mac[0]&^1 | 2
 	return mac.String()
+}
+
+// PortMAC returns a random MAC for the host's end of an endpoint's link. On an
+// adopted bridge it is a high one, since such a bridge takes the lowest of its
+// ports' for its own.
+func (n Network) PortMAC() string {
+	mac := RandomMAC()
+	if n.Adopted != nil {
+		return "fe" + mac[2:]
+	}
+	return mac
 }
 
 // InterfacePrefix returns what the names of interfaces on the network start

@@ -21,6 +21,9 @@ type AddAddress struct {
 	NS      string `json:",omitempty"`
 	Link    string
 	Address netip.Prefix // the address with its prefix length
+
+	// Adopted says that the link is not ours, and yet the address is.
+	Adopted bool `json:",omitempty"`
 }
 
 // Do adds the address.
@@ -41,7 +44,7 @@ func (o AddAddress) Do(_ context.Context, h *kernel.Host) error {
 // Undo removes the address.
 func (o AddAddress) Undo(_ context.Context, h *kernel.Host) error {
 	links, link, err := lookUp(h, o.NS, o.Link)
-	if err == nil && o.NS == "" && link.Attrs().Group != kernel.Mark {
+	if err == nil && o.NS == "" && !o.Adopted && link.Attrs().Group != kernel.Mark {
 		return nil // a stranger has the name now; the address went with our link
 	}
 	if err == nil {

@@ -11,6 +11,8 @@ func kernelKinds() Kinds {
 		"address":  AddAddress{},
 		"route":    AddRoute{},
 		"netns":    AddNetns{},
+		"adopt":    AdoptBridge{},
+		"raise":    Raise{},
 		"sysctl":   SetSysctl{},
 		"macvlan":  AddMacvlan{},
 		"ipvlan":   AddIPvlan{},

@@ -39,6 +39,7 @@ var (
 	_ drivers.Driver   = Driver{}
 	_ drivers.Filtered = Driver{}
 	_ drivers.Changer  = Driver{}
+	_ drivers.Adopter  = Driver{}
 )
 
 // Traits of a bridge: addresses from IPAM, and a gateway on the bridge itself.
@@ -59,12 +60,11 @@ func (Driver) Check(_ context.Context, h *kernel.Host, n network.Network) error 
 	if err = errors.Join(checkMTU(n, o), checkPools(n)); err != nil {
 		return err
 	}
-	links, err := h.Links("")
-	if err != nil {
-		return err
+	if n.Adopted != nil {
+		return nil // Adopt has looked at it
 	}
-	if link, err := links.LinkByName(o.name); err == nil {
-		return linkspan.Errorf(linkspan.ErrForbidden, "cannot make bridge %s: a link of that name (%s) exists already and is not Linkspan's to change (see: ip -d link show %s)", o.name, link.Type(), o.name)
+	if b, err := h.Standing(o.name); err == nil {
+		return linkspan.Errorf(linkspan.ErrForbidden, "cannot make bridge %s: a link of that name (%s) exists already (see: ip -d link show %s)", o.name, b.Kind, o.name)
 	}
 	return nil
 }
@@ -145,46 +145,65 @@ func (Driver) Network(n network.Network) (op.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n.Adopted != nil {
+		return adoption(n, o), nil
+	}
 	plan := op.Plan{{
 		Why: "A network is a switch; in Linux, a bridge. Its MAC is fixed, or it would change with its ports.",
 		Op:  op.AddBridge{Name: o.name, MAC: n.MAC, MTU: o.mtu},
 	}}
 	plan = append(plan, sysctls(n, o)...)
-	for _, pool := range n.Pools {
-		if !pool.Gateway.IsValid() || (o.inhibit && pool.Gateway.Is4()) || o.isolated(pool.Gateway.Is6()) {
-			continue
-		}
-		plan = append(plan, op.Step{
-			Why: "The bridge is the containers' way to the host and beyond: their gateway.",
-			Op:  op.AddAddress{Link: o.name, Address: netip.PrefixFrom(pool.Gateway, pool.Subnet.Bits())},
-		})
+	for _, gateway := range gateways(n, o) {
+		plan = append(plan, op.Step{Why: whyGateway, Op: op.AddAddress{Link: o.name, Address: gateway}})
 	}
 	return append(plan, op.Step{Why: "Everything is in place: frames may pass.", Op: op.SetUp{Link: o.name}}), nil
 }
 
+const (
+	whyGateway  = "The bridge is the containers' way to the host and beyond: their gateway."
+	whyLocalnet = "Published ports answer at 127.0.0.1 too; the firewall keeps such packets from the containers out."
+)
+
+// gateways are the addresses that the bridge has for its containers.
+func gateways(n network.Network, o options) []netip.Prefix {
+	var all []netip.Prefix
+	for _, pool := range n.Pools {
+		if pool.Gateway.IsValid() && (!o.inhibit || !pool.Gateway.Is4()) && !o.isolated(pool.Gateway.Is6()) {
+			all = append(all, netip.PrefixFrom(pool.Gateway, pool.Subnet.Bits()))
+		}
+	}
+	return all
+}
+
+// localnet tells whether packets for the host's loopback addresses may come by
+// way of the bridge.
+func localnet(n network.Network, o options) bool {
+	return n.IPv4 && !n.Internal && o.mode4 != firewall.Routed
+}
+
+func keyLocalnet(o options) string { return "net/ipv4/conf/" + o.name + "/route_localnet" }
+
+func key6(o options, name string) string { return "net/ipv6/conf/" + o.name + "/" + name }
+
 func sysctls(n network.Network, o options) op.Plan {
 	var plan op.Plan
-	if n.IPv4 && !n.Internal && o.mode4 != firewall.Routed {
-		plan = append(plan, op.Step{
-			Why: "Published ports answer at 127.0.0.1 too; the firewall keeps such packets from the containers out.",
-			Op:  op.SetSysctl{Key: "net/ipv4/conf/" + o.name + "/route_localnet", Value: "1"},
-		})
+	if localnet(n, o) {
+		plan = append(plan, op.Step{Why: whyLocalnet, Op: op.SetSysctl{Key: keyLocalnet(o), Value: "1"}})
 	}
-	key := "net/ipv6/conf/" + o.name + "/"
 	if !n.IPv6 || o.mode6 == isolated {
 		return append(plan, op.Step{
 			Why: "The bridge stays quiet on IPv6: no link-local address, no router solicitations.",
-			Op:  op.SetSysctl{Key: key + "disable_ipv6", Value: "1"},
+			Op:  op.SetSysctl{Key: key6(o, "disable_ipv6"), Value: "1"},
 		})
 	}
 	return append(plan, op.Plan{
 		{
 			Why: "This network has IPv6, whatever the machine's default for new links is.",
-			Op:  op.SetSysctl{Key: key + "disable_ipv6", Value: "0"},
+			Op:  op.SetSysctl{Key: key6(o, "disable_ipv6"), Value: "0"},
 		},
 		{
 			Why: "No container may tell the host where its routers are.",
-			Op:  op.SetSysctl{Key: key + "accept_ra", Value: "0"},
+			Op:  op.SetSysctl{Key: key6(o, "accept_ra"), Value: "0"},
 		},
 	}...)
 }
