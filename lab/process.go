@@ -16,10 +16,11 @@ import (
 )
 
 // settle gives a process of a node the view that it would have on a machine of
-// its own: mounts that are its own, /sys of its own namespace, so that brctl
-// shows its own bridges and not the host's, and the node's name. A fresh sysfs hides the
-// cgroup trees, which are bound back.
-const settle = `mount --make-rprivate / && exec 9</sys/fs/cgroup && mount -t sysfs sysfs /sys && mount -c --rbind /proc/self/fd/9 /sys/fs/cgroup && exec 9<&- && hostname "$1" && shift && exec "$@"`
+// its own: /sys of its own namespace, so that brctl shows its own bridges and not
+// the host's, and the node's name. A fresh sysfs hides the cgroup trees, which are
+// bound back. All other mounts stay shared: a namespace that ip netns makes in a
+// node is pinned for everybody.
+const settle = `mount --make-private /sys && exec 9</sys/fs/cgroup && mount -t sysfs sysfs /sys && mount -c --rbind /proc/self/fd/9 /sys/fs/cgroup && exec 9<&- && hostname "$1" && shift && exec "$@"`
 
 // Command returns a command that runs in a node when it is started by Start.
 func Command(node string, args ...string) *exec.Cmd {
@@ -28,7 +29,8 @@ func Command(node string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Exec starts a command in a node of a lab that is up; the caller waits for it.
+// Exec starts a command in a node of a lab that is up, or on the lab's machine if
+// node is empty; the caller waits for it.
 func (e *Engine) Exec(name, node string, cmd *exec.Cmd) error {
 	if _, err := e.known(name); err != nil {
 		return err
@@ -38,7 +40,11 @@ func (e *Engine) Exec(name, node string, cmd *exec.Cmd) error {
 		return err
 	}
 	defer root.Close()
-	if err := root.Inside(Netns(name, node), cmd.Start); err != nil {
+	ns := ""
+	if node != "" {
+		ns = Netns(name, node)
+	}
+	if err := root.Inside(ns, cmd.Start); err != nil {
 		return fmt.Errorf("running a command in node %s of lab %s (see: linkspan lab status %s): %w", node, name, name, err)
 	}
 	return nil

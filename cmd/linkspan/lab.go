@@ -53,6 +53,7 @@ func newLab(a *app) *cobra.Command {
 			return e.Reset(ctx, args[0])
 		}),
 	)
+	command.AddCommand(a.lessonVerbs()...)
 	return command
 }
 
@@ -155,13 +156,17 @@ func (a *app) labStatus() *cobra.Command {
 func (a *app) labExec() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "exec LAB NODE COMMAND [ARG...]",
-		Short: "Run a command in a node, with a /sys of its own",
+		Short: "Run a command in a node, or with - on the lab's machine, with a /sys of its own",
 		Args:  cobra.MinimumNArgs(3),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return withLabs(func(e *lab.Engine) error {
-				cmd := lab.Command(args[1], args[2:]...)
+				node, hostname := args[1], args[1]
+				if node == "-" {
+					node, hostname = "", args[0]
+				}
+				cmd := lab.Command(hostname, args[2:]...)
 				cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
-				if err := e.Exec(args[0], args[1], cmd); err != nil {
+				if err := e.Exec(args[0], node, cmd); err != nil {
 					return err
 				}
 				err := cmd.Wait()

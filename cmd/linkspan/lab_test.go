@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -176,4 +177,90 @@ links: [[a:eth0, sw], [b:eth0, sw]]
 	s.do("lab", "exec", "lan", "a", "ping", "-c1", "-W5", "10.0.0.2")
 	s.do("lab", "down", file)
 	s.do("lab", "down", "lan")
+}
+
+// TestLesson is a learner's evening: a task, a hint, half a solution, a whole one,
+// a wrong and a right prediction, and the report that the teacher gets.
+func TestLesson(t *testing.T) {
+	s := newStory(t)
+	if out := s.do("lab", "lessons"); !strings.Contains(out, "switch     3. A switch for many cables") {
+		t.Errorf("lab lessons:\n%s", out)
+	}
+	if out := s.do("lab", "start", "--seed", "ada", "namespace"); !strings.Contains(out, "Task 1 of 3 (build): Make a network namespace with the name lab-namespace-") {
+		t.Errorf("lab start:\n%s", out)
+	}
+	if out, err := s.try("lab", "check", "namespace"); err == nil || !strings.Contains(out, "not yet: there is no network namespace lab-namespace-") {
+		t.Errorf("lab check of nothing: %v\n%s", err, out)
+	}
+	s.do("lab", "hint", "namespace")
+	s.machine.Sh(t, s.do("lab", "solution", "namespace"))
+	if out := s.do("lab", "check", "namespace"); !strings.Contains(out, "passed") {
+		t.Errorf("lab check:\n%s", out)
+	}
+	if out := s.do("lab", "next", "namespace"); !strings.Contains(out, "Task 2 of 3 (predict)") {
+		t.Errorf("lab next:\n%s", out)
+	}
+	if out, err := s.try("lab", "check", "namespace", "7"); err == nil || !strings.Contains(out, "not yet") {
+		t.Errorf("a wrong prediction: %v\n%s", err, out)
+	}
+	s.do("lab", "check", "namespace", "1")
+	s.do("lab", "next", "namespace")
+	s.do("lab", "undo", "namespace")
+	s.do("lab", "stop", "namespace")
+	if out := s.do("lab", "report", "--format", "csv"); !regexp.MustCompile(`(?m)^namespace,ada,1,build,1,1,true,20\S+$`).MatchString(out) {
+		t.Errorf("lab report:\n%s", out)
+	}
+	s.machine.Sh(t, "rm -r /run/linkspan-labs")
+}
+
+// TestLabPages runs the commands of docs/labs that are not a lesson's: those are
+// run by the tests of lab/lesson.
+func TestLabPages(t *testing.T) {
+	s := newStory(t)
+	s.start()
+	defer s.leave()
+	s.do("network", "create", "lab")
+	s.do("run", "-d", "--name", "web", "--network", "lab", "--rootfs", "/", "--", "sleep", "1000")
+	self := s.program(t.Context())
+	wrapper := fmt.Sprintf("#!/bin/sh\nexec env %s=1 LINKSPAN_HOST=unix://%s/s %s \"$@\"\n", programEnv, s.dir, self.Args[2])
+	if err := os.WriteFile(filepath.Join(s.dir, "linkspan"), []byte(wrapper), 0o700); err != nil { //nolint:gosec // it is to be run
+		t.Fatal(err)
+	}
+	var commands []string
+	table := regexp.MustCompile("`(linkspan [^`]+)` \\|$")
+	line := regexp.MustCompile(`^    ((linkspan|ip) .*)$`)
+	for _, name := range []string{"README.md", "namespaces.md"} {
+		page, err := os.ReadFile(filepath.Join("..", "..", "docs", "labs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, rest, found := strings.Cut(string(page), "```yaml\n"); found {
+			text, _, _ := strings.Cut(rest, "```")
+			if err := os.WriteFile(filepath.Join(s.dir, "lan.yaml"), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for text := range strings.Lines(string(page)) {
+			for _, pattern := range []*regexp.Regexp{table, line} {
+				if found := pattern.FindStringSubmatch(strings.TrimRight(text, "\n")); found != nil {
+					commands = append(commands, found[1])
+				}
+			}
+		}
+	}
+	ran := 0
+	for _, command := range commands {
+		switch {
+		case strings.HasPrefix(command, "linkspan lab start"), strings.Contains(command, "|hint|"), command == "linkspan lab stop switch",
+			strings.HasPrefix(command, "linkspan capture"), strings.HasPrefix(command, "linkspan history -f"):
+			continue // a lesson's, or without an end
+		}
+		ran++
+		if out, err := s.machine.TrySh(fmt.Sprintf("cd %s; PATH=%s:$PATH\n%s", s.dir, s.dir, command)); err != nil {
+			t.Errorf("%s: %v\n%s", command, err, out)
+		}
+	}
+	if ran < 20 {
+		t.Errorf("only %d commands were found in the pages", ran)
+	}
 }
