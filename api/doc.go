@@ -28,6 +28,9 @@
 //	       ◀──101 UPGRADED──
 //	       ══ raw bytes both ways; our side in frames of 8 + n unless on a terminal ══
 //
+// openapi.yaml describes all of it, and is served. A new route is described there:
+// a test compares the two.
+//
 // What Docker does not have lives under /linkspan/v1/: explain prints the plan
 // of a request without carrying it out, commands the plan that was.
 //

@@ -56,7 +56,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 // boolean reads a switch of the query as Docker does: anything that is not one
 // of five words for no is a yes.
 func boolean(r *http.Request, name string) bool {
-	switch strings.ToLower(strings.TrimSpace(r.FormValue(name))) {
+	switch strings.ToLower(strings.TrimSpace(r.URL.Query().Get(name))) {
 	case "", "0", "no", "false", "none":
 		return false
 	}

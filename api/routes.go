@@ -3,8 +3,11 @@ package api
 import (
 	"errors"
 	"net/http"
+	"net/url"
 
 	"github.com/gorilla/mux"
+
+	"github.com/linkspan/linkspan"
 )
 
 // Route is one line of the API. Paths are without version, in the notation of
@@ -91,6 +94,7 @@ func execRoutes() []Route {
 // ownRoutes are those that Docker does not have.
 func ownRoutes() []Route {
 	return []Route{
+		{"GET", "/linkspan/v1/openapi.yaml", (*Server).describeAPI},
 		{"POST", "/linkspan/v1/explain", (*Server).explain},
 		{"GET", "/linkspan/v1/ports", (*Server).listPorts},
 		{"GET", "/linkspan/v1/containers/{name}/ports", (*Server).listPorts},
@@ -122,6 +126,10 @@ func (s *Server) router() http.Handler {
 
 func (s *Server) answering(handle func(*Server, http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+			s.fail(w, r, linkspan.Errorf(linkspan.ErrInvalid, "invalid query: %w", err))
+			return
+		}
 		if err := handle(s, w, r); err != nil && !errors.Is(err, http.ErrAbortHandler) {
 			s.fail(w, r, err)
 		}
