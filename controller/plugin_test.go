@@ -51,9 +51,9 @@ func startPlugged(t testing.TB, m *nstest.Machine, r roots, sockets string) *plu
 		Quarantine: func(err error) { t.Errorf("quarantine: %v", err) },
 	})
 	must(t, err)
-	p.daemon = &daemon{store: s}
+	p.daemon = &daemon{store: s, shims: r.shims}
 	p.Controller = controller.New(controller.Options{
-		Host: m.Host(), Store: s, Firewall: nftables.Backend{}, ExecRoot: r.exec,
+		Host: m.Host(), Store: s, Holder: r.shims, Firewall: nftables.Backend{}, ExecRoot: r.exec,
 		Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}}, Plugins: p.plugins,
 		Defaults: controller.Defaults{
 			Bases4: ipam.DefaultBases(), Bases6: ipam.DefaultBases6("test"), ResolvConf: filepath.Join(r.data, "resolv.conf"),
