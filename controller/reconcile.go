@@ -306,9 +306,25 @@ func (c *Controller) Owners() (live, configured []linkspan.ID) {
 // removeOrphans removes links that bear our mark and that no row claims, and
 // what an earlier daemon had doomed.
 func (c *Controller) removeOrphans() error {
-	marked, err := c.o.Host.MarkedLinks()
+	names, err := c.orphans()
 	if err != nil {
 		return err
+	}
+	for _, name := range names {
+		c.o.Logf("removing link %s: it bears our mark (group %d) and belongs to nothing", name, kernel.Mark)
+		if err := c.o.Host.Doom(name, ""); err != nil {
+			return err
+		}
+	}
+	return c.o.Host.Reap()
+}
+
+// orphans returns the links that bear our mark and that no row claims. The
+// links are listed first: a row is there before its link is.
+func (c *Controller) orphans() ([]string, error) {
+	marked, err := c.o.Host.MarkedLinks()
+	if err != nil {
+		return nil, err
 	}
 	claimed := make(map[string]bool)
 	c.o.Store.View(func(t store.Tables) {
@@ -319,15 +335,7 @@ func (c *Controller) removeOrphans() error {
 			claimLinks(claimed, row.Plan)
 		}
 	})
-	for _, name := range marked {
-		if !claimed[name] {
-			c.o.Logf("removing link %s: it bears our mark (group %d) and belongs to nothing", name, kernel.Mark)
-			if err := c.o.Host.Doom(name, ""); err != nil {
-				return err
-			}
-		}
-	}
-	return c.o.Host.Reap()
+	return slices.DeleteFunc(marked, func(name string) bool { return claimed[name] }), nil
 }
 
 func claimLinks(claimed map[string]bool, plan op.Plan) {
