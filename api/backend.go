@@ -27,6 +27,7 @@ type Networking interface {
 	networkReader
 	networkMaker
 	networkUpdater
+	diagnoser
 	connector
 	explainer
 	connectionExplainer

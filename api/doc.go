@@ -32,7 +32,8 @@
 // a test compares the two.
 //
 // What Docker does not have lives under /linkspan/v1/: explain prints the plan
-// of a request without carrying it out, commands the plan that was.
+// of a request without carrying it out, commands the plan that was, networks
+// changes one in place, and doctor says what is in the way.
 //
 // [New] makes a [Server], [Listen] opens its socket, [Networks] lets the
 // launcher of containers use the controller, and [Events] is what both report

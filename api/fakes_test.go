@@ -18,6 +18,7 @@ import (
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/controller"
+	"github.com/linkspan/linkspan/doctor"
 	"github.com/linkspan/linkspan/drivers"
 	joined "github.com/linkspan/linkspan/drivers/container"
 	"github.com/linkspan/linkspan/drivers/host"
@@ -48,6 +49,7 @@ type fakeNetworking struct {
 	endpoints  []endpoint.Endpoint
 	settings   container.NetworkSettings
 	changes    []controller.NetworkChange
+	repaired   bool
 	created    []controller.NetworkSpec
 	connected  []string
 	renamed    string
@@ -97,6 +99,15 @@ func (f *fakeNetworking) CreateNetwork(_ context.Context, spec controller.Networ
 	f.created = append(f.created, spec)
 	return network.Network{ID: netID}, f.refuse
 }
+
+func (f *fakeNetworking) Diagnose(context.Context) ([]doctor.Finding, error) {
+	if f.repaired {
+		return nil, f.refuse
+	}
+	return []doctor.Finding{{Reason: doctor.ReasonOrphan, Severity: doctor.Note, What: "a", So: "b", Remedy: "c"}}, f.refuse
+}
+
+func (f *fakeNetworking) Repair(context.Context) { f.repaired = true }
 
 func (f *fakeNetworking) UpdateNetwork(_ context.Context, ref string, change controller.NetworkChange) (network.Network, error) {
 	f.changes = append(f.changes, change)

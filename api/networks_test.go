@@ -97,6 +97,19 @@ func TestInspectNetwork(t *testing.T) {
 	}
 }
 
+func TestDoctor(t *testing.T) {
+	s := newTestServer(t, &fakeNetworking{}, &fakeContainers{})
+	for _, c := range []struct{ method, want string }{
+		{"GET", `{"Findings":[{"Reason":"orphan","Severity":"note","What":"a","So":"b","Remedy":"c"}]}`},
+		{"POST", `{"Findings":[]}`},
+	} {
+		w := ask(s, c.method, "/linkspan/v1/doctor", "")
+		if got := strings.TrimSpace(w.Body.String()); w.Code != 200 || got != c.want {
+			t.Errorf("%s: %d %s, want %s", c.method, w.Code, got, c.want)
+		}
+	}
+}
+
 func TestUpdateNetwork(t *testing.T) {
 	f := threeNetworks()
 	s := newTestServer(t, f, &fakeContainers{})

@@ -100,6 +100,8 @@ func ownRoutes() []Route {
 		{"GET", "/linkspan/v1/containers/{name}/ports", (*Server).listPorts},
 		{"POST", "/linkspan/v1/containers/{name}/ports", (*Server).publishPorts},
 		{"DELETE", "/linkspan/v1/containers/{name}/ports", (*Server).unpublishPorts},
+		{"GET", "/linkspan/v1/doctor", (*Server).diagnose},
+		{"POST", "/linkspan/v1/doctor", (*Server).repair},
 		{"PATCH", "/linkspan/v1/networks/{id}", (*Server).updateNetwork},
 		{"POST", "/linkspan/v1/networks/{id}", (*Server).updateNetwork},
 		{"GET", "/linkspan/v1/history", (*Server).watchHistory},

@@ -78,9 +78,9 @@ func (c *Controller) ExplainUpdate(ref string, wanted NetworkChange) (op.Plan, e
 	}
 	var plan op.Plan
 	err = c.explain(func(t store.Tables) error {
-		ch, err := c.reserveChange(t, ref, wanted, taken)
+		ch, refused := c.reserveChange(t, ref, wanted, taken)
 		plan = slices.Concat(ch.steps...)
-		return err
+		return refused
 	})
 	return plan, err
 }

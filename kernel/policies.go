@@ -71,9 +71,9 @@ func (h *Host) ForwardDropPolicies() ([]DropPolicy, error) {
 	}
 	err = h.Inside("", func() error {
 		for _, table := range legacyTables {
-			drops, err := table.drops()
-			if err != nil {
-				return err
+			drops, failed := table.drops()
+			if failed != nil {
+				return failed
 			}
 			if drops {
 				found = append(found, DropPolicy{Family: table.family, Table: "filter", Chain: "FORWARD", Legacy: true})

@@ -106,7 +106,7 @@ func (o ClearIsolated) Do(_ context.Context, h *kernel.Host) error {
 
 // Undo isolates the port.
 func (o ClearIsolated) Undo(ctx context.Context, h *kernel.Host) error {
-	if err := (SetIsolated{o.Link}).Do(ctx, h); err != nil && !kernel.IsGone(err) {
+	if err := SetIsolated(o).Do(ctx, h); err != nil && !kernel.IsGone(err) {
 		return err
 	}
 	return nil
@@ -114,7 +114,7 @@ func (o ClearIsolated) Undo(ctx context.Context, h *kernel.Host) error {
 
 // Check finds the port not isolated.
 func (o ClearIsolated) Check(ctx context.Context, h *kernel.Host) error {
-	if (SetIsolated{o.Link}).Check(ctx, h) == nil {
+	if SetIsolated(o).Check(ctx, h) == nil {
 		return fmt.Errorf("bridge port %s is isolated (see: bridge -d link show dev %s)", o.Link, o.Link)
 	}
 	return nil
