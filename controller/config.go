@@ -93,7 +93,7 @@ func (c *Controller) configOf(ctr Container) (store.Config, error) {
 	cfg := store.Config{
 		Owner: ctr.ID, Name: ctr.Name, Created: ctr.Created, Volatile: hc.AutoRemove,
 		Mode: modeOf(hc.NetworkMode), Hostname: ctr.Config.Hostname, Domainname: ctr.Config.Domainname,
-		Search: hc.DNSSearch, Options: hc.DNSOptions, ExtraHosts: hc.ExtraHosts,
+		Search: hc.DNSSearch, Options: hc.DNSOptions, ExtraHosts: hc.ExtraHosts, Labels: ctr.Config.Labels,
 	}
 	for _, server := range hc.DNS {
 		cfg.Servers = append(cfg.Servers, server.String())

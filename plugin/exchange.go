@@ -162,6 +162,7 @@ func (l *Line) meet(peer string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if peer != l.peer {
+		l.another = l.another || l.peer != ""
 		l.peer, l.heard = peer, nil
 	}
 	return nil

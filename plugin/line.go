@@ -29,15 +29,16 @@ type Line struct {
 	directory *Directory
 	name      string
 
-	mu     sync.Mutex
-	wire   *transport      // to where it was last found, or nil
-	about  *About          // nil: to be asked
-	asking chan struct{}   // closed when the question under way is answered
-	used   bool            // somebody depends on it: worth asking again
-	cut    error           // why no call is let through, or nil
-	since  time.Time       // of cut
-	peer   string          // the process that answered last
-	heard  map[string]bool // what this process was told
+	mu      sync.Mutex
+	wire    *transport      // to where it was last found, or nil
+	about   *About          // nil: to be asked
+	asking  chan struct{}   // closed when the question under way is answered
+	used    bool            // somebody depends on it: worth asking again
+	cut     error           // why no call is let through, or nil
+	since   time.Time       // of cut
+	peer    string          // the process that answered last
+	heard   map[string]bool // what this process was told
+	another bool            // it is not the one that was there before, and nobody was told yet
 }
 
 // Name returns the plugin's name.
@@ -195,7 +196,7 @@ func (l *Line) redial() {
 		cancel()
 		l.mu.Lock()
 		if err == nil {
-			l.about, l.cut = &about, nil
+			l.about, l.cut, l.another = &about, nil, false
 			l.mu.Unlock()
 			l.directory.o.Logf("plugin %s is back", l.name)
 			l.directory.o.Up(l.name)
@@ -255,11 +256,16 @@ func (l *Line) learn(ctx context.Context, patience time.Time) (About, error) {
 			about, err := l.introduce(ctx, patience)
 			l.mu.Lock()
 			l.asking = nil
+			another := false
 			if err == nil {
 				l.about = &about
+				another, l.another = l.another, false
 			}
 			l.mu.Unlock()
 			close(asking)
+			if another {
+				l.directory.o.Up(l.name)
+			}
 			return about, err
 		}
 		l.mu.Unlock()

@@ -34,7 +34,6 @@ type Sandbox struct {
 
 // Container is what a driver may be told of the container.
 type Container struct {
-	Name    string
 	Labels  map[string]string `json:",omitempty"`
 	Exposed []string          `json:",omitempty"` // ports: 80/tcp
 	Publish []Wish            `json:",omitempty"` // what of them is published

@@ -26,6 +26,7 @@ type Config struct {
 	Links      []Link   `json:",omitempty"` // --link, on the default bridge
 	NoIPv6     bool     `json:",omitempty"` // its sysctls switch IPv6 off
 
+	Labels      map[string]string `json:",omitempty"` // of the container: drivers that are plugins are told
 	Attachments []endpoint.Config `json:",omitempty"`
 
 	Ports   []sandbox.Wish `json:",omitempty"` // --publish, --publish-all

@@ -59,6 +59,20 @@ func (i *IPAM) Left() []string {
 	return left
 }
 
+// Take reserves an address as if somebody else had asked for it; Drop frees it.
+func (i *IPAM) Take(pool, addr string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.pools[pool].taken[netip.MustParseAddr(addr)] = true
+}
+
+// Drop is the reverse of Take.
+func (i *IPAM) Drop(pool, addr string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.pools[pool].taken, netip.MustParseAddr(addr))
+}
+
 // MAC returns the MAC that an address was requested for.
 func (i *IPAM) MAC(addr string) string {
 	i.mu.Lock()
