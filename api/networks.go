@@ -71,7 +71,7 @@ func (s *Server) inspectNetwork(w http.ResponseWriter, r *http.Request) error {
 	if versionOf(r) >= 52 {
 		inspect.Status = s.status(n.ID)
 	}
-	writeJSON(w, http.StatusOK, inspect)
+	writeJSON(w, http.StatusOK, inspected{inspect, s.stateOf(n)})
 	return nil
 }
 

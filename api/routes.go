@@ -96,6 +96,8 @@ func ownRoutes() []Route {
 	return []Route{
 		{"GET", "/linkspan/v1/openapi.yaml", (*Server).describeAPI},
 		{"POST", "/linkspan/v1/explain", (*Server).explain},
+		{"GET", "/linkspan/v1/plugins", (*Server).listOwnPlugins},
+		{"GET", "/linkspan/v1/plugins/{name}", (*Server).inspectOwnPlugin},
 		{"GET", "/linkspan/v1/ports", (*Server).listPorts},
 		{"GET", "/linkspan/v1/containers/{name}/ports", (*Server).listPorts},
 		{"POST", "/linkspan/v1/containers/{name}/ports", (*Server).publishPorts},

@@ -24,6 +24,7 @@ type Options struct {
 	Images     Images     // *image.Store
 	Volumes    Volumes    // *volume.Store
 	Events     *Events    // the one that Networks and Containers report to
+	Plugins    Plugins  // nil: none
 	History    *History   // the one that Networks reports to; nil: an empty one
 	About      About
 	Logf       func(format string, args ...any)
@@ -37,6 +38,7 @@ type Server struct {
 	volumes    Volumes
 	events     *Events
 	history    *History
+	own        Plugins
 	about      About
 	logf       func(format string, args ...any)
 	now        func() time.Time
@@ -58,6 +60,7 @@ func New(o Options) *Server {
 		networks: o.Networks, containers: o.Containers, images: o.Images, volumes: o.Volumes, events: o.Events, about: o.About.filled(), logf: o.Logf, now: time.Now, patience: 30 * time.Second,
 		hijacked: hijacked{open: make(map[net.Conn]struct{})},
 		history:  cmp.Or(o.History, NewHistory()),
+		own:      o.Plugins,
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.handler = s.recovered(s.negotiate(s.router()))

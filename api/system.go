@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	goruntime "runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -93,7 +92,7 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	a := s.about
-	drivers := slices.Sorted(slices.Values(a.NetworkDrivers))
+	drivers := s.networkDrivers(r)
 	info := system.Info{
 		ID: a.ID, Name: hostname, ServerVersion: a.Version, Driver: "overlay2", DriverStatus: [][2]string{{"Supports d_type", "true"}, {"Using metacopy", "false"}},
 		NFd: openFiles(), OomKillDisable: cgroupVersion() == "1", OSVersion: osRelease("VERSION_ID"), IndexServerAddress: "https://index.docker.io/v1/",

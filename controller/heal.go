@@ -28,6 +28,30 @@ func (c *Controller) Degraded(n network.Network) error {
 	return errors.Join(errs...)
 }
 
+// Dependents returns the names of the networks that need a plugin, and what could
+// not be undone without it.
+func (c *Controller) Dependents(name string) (networks, waiting []string) {
+	c.o.Store.View(func(t store.Tables) {
+		for _, row := range t.Networks.All() {
+			needs := slices.Contains(slices.Collect(maps.Values(c.plugins(row.Value))), name)
+			switch {
+			case needs && row.Phase == store.Deleting:
+				waiting = append(waiting, "network "+row.Value.Name)
+			case needs && row.Phase == store.Ready:
+				networks = append(networks, row.Value.Name)
+			}
+		}
+		for _, row := range t.Endpoints.All() {
+			if row.Phase == store.Deleting && slices.Contains(op.Parties(row.Plan), name) {
+				waiting = append(waiting, "endpoint of container "+row.Value.Name)
+			}
+		}
+	})
+	slices.Sort(networks)
+	slices.Sort(waiting)
+	return networks, waiting
+}
+
 // Heal is told that a plugin answers again. What could not be undone without it
 // is, and it is told again what it wants repeated. Heal returns at once.
 func (c *Controller) Heal(name string) {

@@ -177,6 +177,7 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	}
 	s.server = api.New(api.Options{
 		Networks: s.controller, Containers: s.containers, Images: s.images, Volumes: s.containers.Volumes(), Events: events, History: history, Logf: logf,
+		Plugins: pluginBook{s.plugins, s.controller},
 		About: api.About{
 			ID: id, Version: version, DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Debug: config.Debug,
 			NetworkDrivers: builtInNetworks(), FirewallDriver: backend,

@@ -1,6 +1,13 @@
 package remote
 
-import "github.com/linkspan/linkspan/drivers"
+import (
+	"context"
+	"slices"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/drivers"
+	"github.com/linkspan/linkspan/plugin/wire"
+)
 
 var _ drivers.Plugins = (*Plugins)(nil)
 
@@ -10,4 +17,64 @@ func (p *Plugins) Driver(name string) drivers.Driver { return Driver{Name: name,
 // Addresses returns the IPAM driver of a plugin, whether there is one or not.
 func (p *Plugins) Addresses(name string) drivers.Addresses {
 	return Addresses{Name: name, Plugins: p}
+}
+
+var _ drivers.Reconciler = (*Plugins)(nil)
+
+// Reconcile tells a plugin that offers it what is held of it, and returns what of
+// that it does not know.
+func (p *Plugins) Reconcile(ctx context.Context, name string, held drivers.Held) (drivers.Held, error) {
+	var unknown drivers.Held
+	if !p.offers(name, wire.ExtensionReconcile) {
+		return unknown, nil
+	}
+	request := wire.ReconcileRequest{Networks: []string{}, Endpoints: []wire.EndpointRequest{}}
+	for _, id := range held.Networks {
+		request.Networks = append(request.Networks, string(id))
+	}
+	for _, e := range held.Endpoints {
+		request.Endpoints = append(request.Endpoints, wire.EndpointRequest{NetworkID: string(e.Network), EndpointID: string(e.Endpoint)})
+	}
+	var answer wire.ReconcileResponse
+	if err := p.Line(name).Call(ctx, "NetworkDriver.Reconcile", request, &answer); err != nil {
+		return unknown, err
+	}
+	for _, id := range answer.UnknownNetworks {
+		unknown.Networks = append(unknown.Networks, linkspan.ID(id))
+	}
+	for _, e := range answer.UnknownEndpoints {
+		unknown.Endpoints = append(unknown.Endpoints, drivers.HeldEndpoint{Network: linkspan.ID(e.NetworkID), Endpoint: linkspan.ID(e.EndpointID)})
+	}
+	return unknown, nil
+}
+
+func (p *Plugins) offers(name, extension string) bool {
+	about, known := p.Line(name).Known()
+	return known && slices.Contains(about.Network.Extensions, extension)
+}
+
+// Status asks a plugin that offers it how it is. It returns nil for one that is
+// well, or does not say.
+func (p *Plugins) Status(ctx context.Context, name string) error {
+	if !p.offers(name, wire.ExtensionStatus) {
+		return nil
+	}
+	var answer wire.StatusResponse
+	if err := p.Line(name).Brief(ctx, "NetworkDriver.Status", struct{}{}, &answer); err != nil {
+		return err
+	}
+	if !answer.Healthy {
+		return linkspan.Errorf(linkspan.ErrUnavailable, "plugin %q says that it is not well: %s", name, answer.Message)
+	}
+	return nil
+}
+
+// Problems asks a plugin that offers it what is amiss with an endpoint.
+func (p *Plugins) Problems(ctx context.Context, name string, e drivers.HeldEndpoint) ([]string, error) {
+	if !p.offers(name, wire.ExtensionCheck) {
+		return nil, nil
+	}
+	var answer wire.CheckResponse
+	err := p.Line(name).Brief(ctx, "NetworkDriver.Check", wire.EndpointRequest{NetworkID: string(e.Network), EndpointID: string(e.Endpoint)}, &answer)
+	return answer.Problems, err
 }

@@ -86,6 +86,8 @@ func House() Policy {
 			"plugin/plugintest":     {"internal/nstest"},
 			"plugin/wire":           {},
 			"plugin/sdk":            {"plugin/wire"},
+			"plugin/check":          {"plugin", "plugin/wire"},
+			"plugin/export":         {"drivers", "ipam", "plugin/sdk", "plugin/wire"},
 			"api/...":               {"controller", "runtime/..."},
 			"lab/...":               {"op"},
 			"cmd/linkspan":          {"*"},

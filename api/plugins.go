@@ -1,0 +1,100 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	apinetwork "github.com/moby/moby/api/types/network"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/network"
+)
+
+// Plugins knows the drivers that are programs of their own.
+type Plugins interface {
+	// Names returns those that offer a kind of driver: "NetworkDriver" or
+	// "IpamDriver". It asks those that were never asked, and briefly.
+	Names(ctx context.Context, kind string) []string
+
+	// Plugins describes those that are there or were used, by name. It asks them
+	// how they are, and briefly.
+	Plugins(ctx context.Context) []Plugin
+}
+
+// Plugin is one plugin, in answer to GET /linkspan/v1/plugins.
+type Plugin struct {
+	Name       string
+	Address    string   // URL of its socket
+	File       string   // that says where it is
+	State      string   // "ready" or "away"
+	Problem    string   `json:",omitempty"` // why it is not ready, or what it says is amiss
+	Implements []string `json:",omitempty"`
+
+	Scope             string   `json:",omitempty"` // of a network driver
+	ConnectivityScope string   `json:",omitempty"`
+	Extensions        []string `json:",omitempty"`
+	RequiresMAC       bool     `json:",omitempty"` // of an IPAM driver
+	RequiresReplay    bool     `json:",omitempty"`
+
+	Networks []string `json:",omitempty"` // that depend on it
+	Waiting  []string `json:",omitempty"` // what could not be undone without it, and will be
+}
+
+func (s *Server) plugins(ctx context.Context) []Plugin {
+	if s.own == nil {
+		return []Plugin{}
+	}
+	return s.own.Plugins(ctx)
+}
+
+func (s *Server) listOwnPlugins(w http.ResponseWriter, r *http.Request) error {
+	writeJSON(w, http.StatusOK, s.plugins(r.Context()))
+	return nil
+}
+
+func (s *Server) inspectOwnPlugin(w http.ResponseWriter, r *http.Request) error {
+	name := variable(r, "name")
+	all := s.plugins(r.Context())
+	i := slices.IndexFunc(all, func(p Plugin) bool { return p.Name == name })
+	if i < 0 {
+		return linkspan.Errorf(linkspan.ErrNotFound, "plugin %q not found", name)
+	}
+	writeJSON(w, http.StatusOK, all[i])
+	return nil
+}
+
+// networkDrivers are those that docker info lists: the built-in ones, then the
+// plugins.
+func (s *Server) networkDrivers(r *http.Request) []string {
+	names := slices.Clone(s.about.NetworkDrivers)
+	if s.own != nil {
+		names = append(names, s.own.Names(r.Context(), "NetworkDriver")...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// inspected is a network with what Docker has no word for.
+type inspected struct {
+	apinetwork.Inspect
+	Linkspan *networkState `json:",omitempty"`
+}
+
+// networkState says that a network works in part only.
+type networkState struct {
+	State  string // "degraded"
+	Reason string
+}
+
+// stateOf returns nil for a network that is well.
+func (s *Server) stateOf(n network.Network) *networkState {
+	judge, ok := s.networks.(interface{ Degraded(network.Network) error })
+	if !ok {
+		return nil
+	}
+	if err := judge.Degraded(n); err != nil {
+		return &networkState{State: "degraded", Reason: err.Error()}
+	}
+	return nil
+}

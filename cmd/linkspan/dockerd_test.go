@@ -1,0 +1,57 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/linkspan/linkspan/internal/nstest"
+)
+
+// Docker's own engine uses our drivers as a plugin: two containers on a network
+// of ours reach each other, and all of it goes again.
+func TestDockerUsesOurDrivers(t *testing.T) {
+	s := newStory(t)
+	m := s.machine
+	socket := "/run/docker/plugins/linkspan.sock"
+	plugin := s.program(t.Context(), "plugin", "serve", "--data-root", filepath.Join(s.dir, "plugin"))
+	plugin.Stderr = &s.log
+	if err := plugin.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		plugin.Process.Signal(os.Interrupt) //nolint:errcheck // it may have ended
+		plugin.Wait()                       //nolint:errcheck // it was told to
+	})
+	docker := func(args string) string {
+		t.Helper()
+		return strings.TrimSpace(m.Sh(t, "export DOCKER_HOST=unix://"+s.dir+"/d DOCKER_API_VERSION=1.41; docker "+args))
+	}
+	stop := m.Start(t, `exec dockerd -H unix://`+s.dir+`/d --data-root `+s.dir+`/docker --exec-root `+s.dir+`/run --pidfile `+s.dir+`/pid \
+		--bridge none --iptables=false --ip-forward=false --storage-driver vfs --default-runtime runc`)
+	if !nstest.Until(60*time.Second, func() bool {
+		_, err := m.TrySh("test -S " + socket + "; DOCKER_HOST=unix://" + s.dir + "/d docker version")
+		return err == nil
+	}) {
+		t.Fatalf("dockerd does not start:\n%s", stop())
+	}
+	docker(`network create -d linkspan --ipam-driver linkspan --subnet 10.77.0.0/24 -o com.docker.network.bridge.name=lab0 lab`)
+	m.Sh(t, "ip addr show lab0 | grep 10.77.0.1/24")
+	m.Sh(t, "mkdir -p "+s.dir+"/root/bin; cp /bin/busybox "+s.dir+"/root/bin/; cd "+s.dir+"/root; tar c . | DOCKER_HOST=unix://"+s.dir+"/d docker import - box")
+	docker(`run -d --name web --network lab box /bin/busybox sleep 1000`)
+	if out := docker(`run --rm --network lab box /bin/busybox ping -c1 -W5 web`); !strings.Contains(out, "1 packets received") {
+		t.Errorf("ping: %s", out)
+	}
+	if got := docker(`inspect -f '{{.NetworkSettings.Networks.lab.IPAddress}}' web`); got != "10.77.0.2" {
+		t.Errorf("the address of web is %s", got)
+	}
+	docker(`rm -f web`)
+	docker(`network rm lab`)
+	if out := m.Sh(t, "ip -o link; ls "+s.dir+"/plugin/*/ 2>&1 || true"); strings.Contains(out, "lab0") || strings.Contains(out, ".json") {
+		t.Errorf("left behind:\n%s", out)
+	}
+	stop()
+	m.Sh(t, "nft delete table inet linkspan")
+}

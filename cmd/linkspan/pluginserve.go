@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"log"
+	"os"
+
+	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/drivers"
+	"github.com/linkspan/linkspan/drivers/bridge"
+	"github.com/linkspan/linkspan/firewall/nftables"
+	"github.com/linkspan/linkspan/ipam"
+	"github.com/linkspan/linkspan/kernel"
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/plugin/export"
+)
+
+// servePlugin offers our drivers to another engine until ctx ends. What they
+// made stays.
+func servePlugin(ctx context.Context, o serveOptions) error {
+	if o.scope != "local" && o.scope != "global" {
+		return linkspan.Errorf(linkspan.ErrInvalid, "invalid --scope %q: want local or global", o.scope)
+	}
+	lock, err := lockNamespace(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	host, err := kernel.Open()
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	logf := log.New(os.Stderr, "linkspan plugin: ", log.LstdFlags|log.Lmsgprefix).Printf
+	plugin, err := export.New(ctx, export.Options{
+		Host: host, Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}}, Default: "bridge", Firewall: nftables.Backend{},
+		Codec: op.NewCodec(nftables.Kinds()), Dir: o.dataRoot, Scope: o.scope,
+		Bases4: ipam.DefaultBases(), Bases6: ipam.DefaultBases6(o.dataRoot), Logf: logf,
+	})
+	if err != nil {
+		return err
+	}
+	logf("listening on %s", o.socket)
+	return plugin.Serve(ctx, o.socket)
+}
