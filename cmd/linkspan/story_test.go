@@ -67,12 +67,12 @@ func (s *story) daemonArgs(more ...string) []string {
 	}, more...)
 }
 
-func (s *story) start() {
+func (s *story) start(flags ...string) {
 	s.t.Helper()
 	if err := os.WriteFile(filepath.Join(s.dir, "none.json"), []byte("{}"), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	s.daemon = s.program(context.Background(), s.daemonArgs()...)
+	s.daemon = s.program(context.Background(), s.daemonArgs(flags...)...)
 	s.daemon.Stderr = &s.log
 	if err := s.daemon.Start(); err != nil {
 		s.t.Fatal(err)
