@@ -24,7 +24,7 @@ type Options struct {
 	Images     Images     // *image.Store
 	Volumes    Volumes    // *volume.Store
 	Events     *Events    // the one that Networks and Containers report to
-	Plugins    Plugins  // nil: none
+	Plugins    Plugins    // nil: none
 	History    *History   // the one that Networks reports to; nil: an empty one
 	About      About
 	Logf       func(format string, args ...any)

@@ -152,7 +152,10 @@ func TestPluginHangs(t *testing.T) {
 	close(release)
 	hanging.Stop()
 	plugintest.Serve(t, socket, driver.Handler())
-	if !nstest.Until(30*time.Second, func() bool { _, err := s.try("run", "--rm", "--network", "lab", "--rootfs", "/", "true"); return err == nil }) {
+	if !nstest.Until(30*time.Second, func() bool {
+		_, err := s.try("run", "--rm", "--network", "lab", "--rootfs", "/", "true")
+		return err == nil
+	}) {
 		out, err := s.try("run", "--rm", "--network", "lab", "--rootfs", "/", "true")
 		t.Errorf("not healed: %v %s", err, out)
 	}
