@@ -21,6 +21,19 @@ func in(a controller.Attachment, command string) string {
 	return "nsenter --net=" + kernel.Pin(nsOf(a)) + " " + command
 }
 
+// lookUp waits for the answer of a sandbox's resolver.
+func lookUp(t *testing.T, m *nstest.Machine, a controller.Attachment, question, want string) {
+	t.Helper()
+	got := ""
+	if !nstest.Until(patience, func() bool {
+		out, _ := m.TrySh(in(a, "dig +short +time=2 +tries=1 @127.0.0.11 "+question))
+		got = strings.TrimSpace(out)
+		return got == want
+	}) {
+		t.Errorf("%s is %q, not %q", question, got, want)
+	}
+}
+
 func TestDualStack(t *testing.T) {
 	m := nstest.New(t)
 	d := start(t, m, newRoots(t))
@@ -40,11 +53,9 @@ func TestDualStack(t *testing.T) {
 	if strings.Contains(out, "tentative") || !strings.Contains(out, "default via "+settings.IPv6Gateway.String()+" dev eth0") {
 		t.Errorf("a container waits for duplicates, or has no way out:\n%s", out)
 	}
-	m.Sh(t, in(a, "ping -n -c1 -W5 "+d.Settings(db.ID).Networks["lab"].GlobalIPv6Address.String()))
-	m.Sh(t, in(a, "ping -n -c1 -W5 "+settings.IPv6Gateway.String()))
-	if got := m.Sh(t, in(a, "dig +short +time=5 @127.0.0.11 db AAAA")); strings.TrimSpace(got) != d.Settings(db.ID).Networks["lab"].GlobalIPv6Address.String() {
-		t.Errorf("AAAA of db: %s", got)
-	}
+	reach(t, m, nsOf(a), d.Settings(db.ID).Networks["lab"].GlobalIPv6Address.String())
+	reach(t, m, nsOf(a), settings.IPv6Gateway.String())
+	lookUp(t, m, a, "db AAAA", d.Settings(db.ID).Networks["lab"].GlobalIPv6Address.String())
 	d.clear(t)
 }
 
@@ -64,10 +75,8 @@ func TestIPv6Only(t *testing.T) {
 	if out := m.Sh(t, "ip -n "+nsOf(a)+" -4 addr show dev eth0; ip -n "+nsOf(a)+" -4 route"); out != "" {
 		t.Errorf("there is IPv4 on an IPv6 network:\n%s", out)
 	}
-	m.Sh(t, in(a, "ping -n -c1 -W5 fd00:77::3"))
-	if got := strings.TrimSpace(m.Sh(t, in(a, "dig +short +time=5 @127.0.0.11 db AAAA"))); got != "fd00:77::3" {
-		t.Errorf("AAAA of db: %s", got)
-	}
+	reach(t, m, nsOf(a), "fd00:77::3")
+	lookUp(t, m, a, "db AAAA", "fd00:77::3")
 	d.clear(t)
 }
 
@@ -225,7 +234,7 @@ func TestDefaultNetworkFollowsTheFlags(t *testing.T) {
 	if got := d.Settings(web.ID).Networks["bridge"]; got.GlobalIPv6Address.String() != "fd00:99::100" || got.IPv6Gateway.String() != "fd00:99::1" {
 		t.Errorf("settings: %+v", got)
 	}
-	m.Sh(t, in(a, "ping -n -c1 -W5 fd00:99::1"))
+	reach(t, m, nsOf(a), "fd00:99::1")
 	d.stop(t)
 	d = start(t, m, r)
 	if n, err := d.Network("bridge"); err != nil || !n.IPv6 {
