@@ -36,7 +36,11 @@ func (c *Controller) switchBackend(ctx context.Context) error {
 		}
 		all = append(all, m)
 		t.Hosts.Put(store.HostID, host)
-		return errors.Join(c.moveNetworks(t, &all), c.movePorts(t, &all))
+		if err := c.moveNetworks(t, &all); err != nil {
+			return err
+		}
+		c.movePorts(t, &all)
+		return nil
 	})
 	if err != nil || len(all) == 0 {
 		return err
@@ -125,7 +129,7 @@ func (c *Controller) rulesOf(n network.Network) (op.Plan, error) {
 	return c.o.Firewall.Network(rules), nil
 }
 
-func (c *Controller) movePorts(t store.Tables, all *[]moved) error {
+func (c *Controller) movePorts(t store.Tables, all *[]moved) {
 	for id, row := range maps.Collect(t.Ports.All()) {
 		fresh := slices.DeleteFunc(slices.Clone(c.portsPlan(row.Value)), func(s op.Step) bool { return !isRule(s) })
 		if len(fresh) == 0 {
@@ -136,7 +140,6 @@ func (c *Controller) movePorts(t store.Tables, all *[]moved) error {
 		*all = append(*all, m)
 		t.Ports.Put(id, row)
 	}
-	return nil
 }
 
 // forgetStale takes the steps of other backends out of all rows.

@@ -88,6 +88,7 @@ type Controller struct {
 	o        Options
 	executor op.Executor
 	names    *dns.Server
+	mending  sync.Mutex // held while the firewall's rules are compared and put back
 
 	mu         sync.Mutex
 	zones      map[linkspan.ID]*dns.Zone     // by network

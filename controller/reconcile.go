@@ -49,6 +49,7 @@ func (c *Controller) Recover(ctx context.Context) error {
 	}
 	c.note("following the host's name servers", c.followHost(context.WithoutCancel(ctx)))
 	c.stopped.Go(func() { c.retry(c.life) })
+	c.stopped.Go(func() { c.guardRules(c.life) })
 	c.healAll()
 	return nil
 }

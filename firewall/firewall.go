@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/sandbox"
 )
@@ -131,6 +132,24 @@ type Switcher interface {
 	Switch(bridge string, old, fresh []sandbox.Port) op.Plan
 }
 
+// Mender is a Backend that finds what somebody took away, of many ops at once.
+type Mender interface {
+	// Mend plans to put back what is missing of ops that were done. It reads
+	// the rules once. Nothing missing: an empty plan.
+	Mend(h *kernel.Host, ops []Op) (op.Plan, error)
+
+	// Tables names the tables of nftables whose changes may be about our rules.
+	// None says that the kernel does not report changes of rules.
+	Tables() []string
+}
+
+// Whole is a Backend with all its extras.
+type Whole interface {
+	Backend
+	Switcher
+	Mender
+}
+
 // Obstacle is a rule of somebody else's that stops what ours let pass.
 type Obstacle struct {
 	Chain  string // where it is: "FORWARD of table ip filter"
@@ -145,19 +164,10 @@ func (o Obstacle) String() string {
 
 // ResolveBy returns a backend whose resolver's rules are another's: those are
 // in namespaces of our own, where no other rules are to be got along with.
-func ResolveBy(rules, resolver Backend) Backend {
-	by := resolvedBy{rules, resolver}
-	if switcher, can := rules.(Switcher); can {
-		return struct {
-			resolvedBy
-			Switcher
-		}{by, switcher}
-	}
-	return by
-}
+func ResolveBy(rules Whole, resolver Backend) Whole { return resolvedBy{rules, resolver} }
 
 type resolvedBy struct {
-	Backend
+	Whole
 	resolver Backend
 }
 

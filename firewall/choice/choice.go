@@ -46,11 +46,11 @@ func Make(h *kernel.Host, wanted string) (Choice, error) {
 	legacy, nft := iptables.Stopped(h), stoppedByNFT(h, lacking == nil)
 	modern := Choice{Backend: nftables.Backend{}, Name: nftables.Name, Why: "nothing stands in its way"}
 	old := func(variant iptables.Variant, why string) Choice {
-		c := Choice{Backend: iptables.Backend{Variant: variant}, Name: iptables.Name, Why: why}
+		rules := iptables.Backend{Variant: variant}
 		if lacking == nil {
-			c.Backend = firewall.ResolveBy(c.Backend, nftables.Backend{})
+			return Choice{Backend: firewall.ResolveBy(rules, nftables.Backend{}), Name: iptables.Name, Why: why}
 		}
-		return c
+		return Choice{Backend: rules, Name: iptables.Name, Why: why}
 	}
 	switch {
 	case wanted == nftables.Name:

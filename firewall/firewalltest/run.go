@@ -25,6 +25,9 @@ type Subject struct {
 	// and those of namespace box if there is one.
 	Dump string
 
+	// Harms are shell commands by which somebody else damages rules, by name.
+	Harms map[string]string
+
 	// Golden is the folder of testdata that holds the plans' texts.
 	Golden string
 }
@@ -37,6 +40,7 @@ func Run(t *testing.T, s Subject, update bool) {
 	t.Run("said is done", s.saidIsDone)
 	t.Run("twice", s.twice)
 	t.Run("change", s.change)
+	t.Run("mend", s.mend)
 	t.Run("packets", s.packets)
 }
 

@@ -15,17 +15,13 @@ import (
 // machine's own choice of program.
 type Backend struct{ Variant Variant }
 
-var (
-	_ firewall.Backend  = Backend{}
-	_ firewall.Switcher = Backend{}
-)
-
 // Kinds names the ops of this package for op.NewCodec. The names are part of
 // stored plans: they never change.
 func Kinds() op.Kinds {
 	return op.Kinds{
 		"iptables-chains": AddChains{},
 		"iptables-change": ChangeRules{},
+		"iptables-mend":   MendChains{},
 		"iptables-rules":  AddRules{},
 	}
 }

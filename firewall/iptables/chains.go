@@ -107,10 +107,17 @@ func creation(ipv6 bool, there dump) string {
 	for _, table := range tables() {
 		var lines []string
 		for _, c := range chains(ipv6) {
-			if c.table != table || there.chains[table+" "+c.name] {
+			if c.table != table {
 				continue
 			}
-			lines = append(lines, "-N "+c.name)
+			if !there.chains[table+" "+c.name] {
+				lines = append(lines, "-N "+c.name)
+			}
+			for _, rule := range c.rules { // all of them anew, since their order counts
+				for range there.rules[table+" -A "+c.name+" "+rule] {
+					lines = append(lines, "-D "+c.name+" "+rule)
+				}
+			}
 			for _, rule := range c.rules {
 				lines = append(lines, "-A "+c.name+" "+rule)
 			}

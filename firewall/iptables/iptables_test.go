@@ -24,8 +24,26 @@ func TestBackend(t *testing.T) {
 		t.Run(string(variant), func(t *testing.T) {
 			firewalltest.Run(t, firewalltest.Subject{
 				Backend: iptables.Backend{Variant: variant}, Kinds: iptables.Kinds(), Dump: dump,
-				Golden: string(variant),
+				Harms: harms(string(variant)), Golden: string(variant),
 			}, *update)
 		})
 	}
+}
+
+func harms(variant string) map[string]string {
+	v4, v6 := "iptables-"+variant, "ip6tables-"+variant
+	all := map[string]string{
+		"filter":       v4 + " -F",
+		"filter, nat":  v4 + " -F; " + v4 + " -t nat -F; " + v6 + " -F",
+		"all":          "for c in " + v4 + " " + v6 + "; do for t in filter nat raw; do $c -t $t -F; $c -t $t -X || true; done; done",
+		"one chain":    v4 + " -F LINKSPAN-INTO",
+		"one rule":     v4 + " -D LINKSPAN-INTO -i br-mixed -o br-mixed -j ACCEPT",
+		"the way in":   v4 + " -D FORWARD -j LINKSPAN-FORWARD",
+		"a first rule": v4 + " -D LINKSPAN-FORWARD 1",
+		"a port":       v4 + " -t nat -D LINKSPAN-PORTS 1",
+	}
+	if variant == "nft" {
+		all["tables"] = "nft flush ruleset"
+	}
+	return all
 }

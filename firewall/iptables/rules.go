@@ -34,22 +34,25 @@ type AddRules struct {
 func (o AddRules) Backend() string { return Name + string(o.Variant) }
 
 // Do appends the rules, in one transaction for each table. It fails with
-// linkspan.ErrConflict if one is there already, and with
-// linkspan.ErrUnavailable if a chain of ours is missing.
-func (o AddRules) Do(_ context.Context, h *kernel.Host) error {
-	families := o.families()
+// linkspan.ErrConflict if one is there already. Chains that somebody has removed
+// are made again, without what else was in them (see Backend.Mend).
+func (o AddRules) Do(ctx context.Context, h *kernel.Host) error {
+	families, damaged := o.families(), false
 	for _, ipv6 := range families {
 		there, err := o.Variant.save(h, o.NS, ipv6)
 		if err != nil {
 			return fmt.Errorf("looking for rules: %w", err)
 		}
 		for _, r := range o.of(ipv6) {
-			switch {
-			case ours(r.Chain) && !there.chains[r.Table+" "+r.Chain]:
-				return linkspan.Errorf(linkspan.ErrUnavailable, "chain %s of table %s is missing: somebody removed it (see: %s)", r.Chain, r.Table, o.show(r))
-			case there.rules[r.key()] > 0:
+			if there.rules[r.key()] > 0 {
 				return linkspan.Errorf(linkspan.ErrConflict, "adding rule %q to table %s: it is there already (see: %s)", r.line("-A"), r.Table, o.show(r))
 			}
+			damaged = damaged || ours(r.Chain) && !there.chains[r.Table+" "+r.Chain]
+		}
+	}
+	if damaged {
+		if err := (MendChains{o.Variant}).Do(ctx, h); err != nil {
+			return err
 		}
 	}
 	for i, ipv6 := range families {

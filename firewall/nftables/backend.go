@@ -11,8 +11,6 @@ import (
 // Backend plans rules for nftables. Its zero value is ready.
 type Backend struct{}
 
-var _ firewall.Backend = Backend{}
-
 // Name is what users call this backend.
 const Name = "nftables"
 
@@ -29,6 +27,8 @@ func Kinds() op.Kinds {
 		"nft-table":    AddTable{},
 		"nft-change":   ChangeElements{},
 		"nft-elements": AddElements{},
+		"nft-mend":     MendTable{},
+		"nft-put":      PutElements{},
 		"nft-resolver": AddResolver{},
 		"nft-switch":   SwitchElements{},
 	}

@@ -34,8 +34,8 @@ const exclusive = "within"
 type AddElements struct{ Elements []Element }
 
 // Do adds the elements. It fails with linkspan.ErrConflict if map "within" has
-// one of the keys already, or a subnet overlaps another, and with
-// linkspan.ErrUnavailable if the table is missing.
+// one of the keys already, or a subnet overlaps another. A table that somebody
+// has flushed is made again, without what else was in it (see Backend.Mend).
 //
 // The client library cannot ask the kernel to refuse an element that is there
 // (NLM_F_EXCL), and without that flag adding it again succeeds silently. But an
@@ -49,15 +49,16 @@ func (o AddElements) Do(_ context.Context, h *kernel.Host) error {
 	if err != nil {
 		return err
 	}
-	err = h.Transact(table.ns, func(conn *nftables.Conn) error {
+	add := func(conn *nftables.Conn) error {
 		found, findErr := table.find(conn)
 		if findErr != nil {
 			return findErr
 		}
-		if !found {
-			return linkspan.Errorf(linkspan.ErrUnavailable, "table %s is missing: somebody flushed it (see: %s tables)", table.name(), table.list())
-		}
 		var errs []error
+		if !found { // somebody flushed it: nothing may have to wait until all of it is back
+			conn.CreateTable(table.table)
+			errs = append(errs, table.fill(conn, false))
+		}
 		for _, e := range bundled(encoded) {
 			if probe, ok := e.probe(); ok {
 				errs = append(errs, conn.SetAddElements(e.set, probe), conn.SetDeleteElements(e.set, probe))
@@ -65,7 +66,10 @@ func (o AddElements) Do(_ context.Context, h *kernel.Host) error {
 			errs = append(errs, conn.SetAddElements(e.set, e.items))
 		}
 		return errors.Join(errs...)
-	})
+	}
+	if err = h.Transact(table.ns, add); isMissing(err) { // it was flushed after we had found it
+		err = h.Transact(table.ns, add)
+	}
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
 		return linkspan.Errorf(linkspan.ErrConflict, "adding elements %s: one is there already, or overlaps one (see: %s): %w", o.words(), table.show(), err)
 	}

@@ -15,6 +15,22 @@ var update = firewalltest.Update()
 func TestBackend(t *testing.T) {
 	firewalltest.Run(t, firewalltest.Subject{
 		Backend: nftables.Backend{}, Kinds: nftables.Kinds(),
+		Harms: map[string]string{
+			"all":            "nft flush ruleset",
+			"our table":      "nft delete table inet linkspan",
+			"rules":          "nft flush table inet linkspan",
+			"one chain":      "nft flush chain inet linkspan forward",
+			"one rule":       "nft delete rule inet linkspan forward handle $(nft -a list chain inet linkspan forward | sed -n 's/.*@into.*handle //p')",
+			"a rule of ours": "nft insert rule inet linkspan forward drop",
+			"a policy":       "nft chain inet linkspan forward '{ policy drop; }'",
+			"a map":          "nft flush map inet linkspan published4",
+			"intervals":      "nft flush map inet linkspan ranges4",
+			"an element":     "nft delete element inet linkspan published4 '{ tcp . 8080 }'",
+			"another value":  "nft delete element inet linkspan published4 '{ tcp . 8080 }'; nft add element inet linkspan published4 '{ tcp . 8080 : 192.0.2.66 . 80 }'",
+			"our mark":       "nft flush set inet linkspan owner; nft flush set inet linkspan networks",
+			"a set":          "nft flush chain inet linkspan postrouting; nft delete set inet linkspan masq",
+			"another set":    "nft flush chain inet linkspan postrouting; nft delete set inet linkspan masq; nft add set inet linkspan masq '{ type ipv4_addr; }'",
+		},
 		Dump: "nft list ruleset; if [ -e /run/netns/box ]; then ip netns exec box nft list ruleset; fi",
 	}, *update)
 }

@@ -63,30 +63,7 @@ func ownerElement() nftables.SetElement {
 func (r ruleset) add(h *kernel.Host) error {
 	err := h.Transact(r.ns, func(conn *nftables.Conn) error {
 		conn.CreateTable(r.table)
-		for i, s := range append([]set{owner()}, r.sets...) {
-			s.Table, s.ID = r.table, uint32(i+1) // the library's own counter is not safe for concurrent use
-			var initial []nftables.SetElement
-			if i == 0 {
-				initial = []nftables.SetElement{ownerElement()}
-			}
-			if err := conn.AddSet(&s.Set, initial); err != nil {
-				return err
-			}
-		}
-		for _, c := range r.chains { // all chains before the rules that go to one
-			c.Table = r.table
-			conn.AddChain(&c.Chain)
-		}
-		for _, c := range r.chains {
-			c.Table = r.table
-			for _, rule := range c.rules {
-				conn.AddRule(&nftables.Rule{
-					Table: r.table, Chain: &c.Chain, Exprs: rule.exprs,
-					UserData: userdata.AppendString(nil, userdata.TypeComment, rule.why),
-				})
-			}
-		}
-		return nil
+		return r.fill(conn, false)
 	})
 	switch {
 	case err == nil:
@@ -97,6 +74,64 @@ func (r ruleset) add(h *kernel.Host) error {
 		return linkspan.Errorf(linkspan.ErrUnsupported, "adding table %s: this kernel lacks a part of nftables: %w", r.name(), err)
 	}
 	return fmt.Errorf("adding table %s: %w", r.name(), err)
+}
+
+// fill queues all sets, chains and rules; with again, those that are there stay
+// or are made as they should be.
+func (r ruleset) fill(conn *nftables.Conn, again bool) error {
+	for i, s := range append([]set{owner()}, r.sets...) {
+		s.Table, s.ID = r.table, uint32(i+1) // the library's own counter is not safe for concurrent use
+		var initial []nftables.SetElement
+		if i == 0 {
+			initial = []nftables.SetElement{ownerElement()}
+		}
+		if err := conn.AddSet(&s.Set, initial); err != nil {
+			return err
+		}
+	}
+	for _, c := range r.chains { // all chains before the rules that go to one
+		c.Table = r.table
+		conn.AddChain(&c.Chain)
+		if again {
+			conn.FlushChain(&c.Chain)
+		}
+	}
+	for _, c := range r.chains {
+		c.Table = r.table
+		for _, rule := range c.rules {
+			conn.AddRule(&nftables.Rule{
+				Table: r.table, Chain: &c.Chain, Exprs: rule.exprs,
+				UserData: userdata.AppendString(nil, userdata.TypeComment, rule.why),
+			})
+		}
+	}
+	return nil
+}
+
+// mend makes sets, chains and rules as they should be, in one transaction, and
+// keeps the elements of sets that are as they should be. What cannot be mended
+// is made anew, without elements.
+func (r ruleset) mend(h *kernel.Host) error {
+	err := h.Transact(r.ns, func(conn *nftables.Conn) error {
+		if _, err := r.find(conn); err != nil {
+			return err
+		}
+		conn.AddTable(r.table)
+		return r.fill(conn, true)
+	})
+	if err == nil || errors.Is(err, linkspan.ErrConflict) {
+		return err
+	}
+	again := h.Transact(r.ns, func(conn *nftables.Conn) error {
+		conn.AddTable(r.table)
+		conn.DelTable(r.table)
+		conn.AddTable(r.table)
+		return r.fill(conn, false)
+	})
+	if again != nil {
+		return fmt.Errorf("mending table %s: %w", r.name(), errors.Join(err, again))
+	}
+	return nil
 }
 
 // remove deletes the table and all in it.
@@ -123,10 +158,9 @@ func (r ruleset) find(conn *nftables.Conn) (bool, error) {
 		}
 		return false, fmt.Errorf("looking up table %s: %w", r.name(), err)
 	}
-	s := owner().Set
-	s.Table = r.table
-	elements, err := conn.GetSetElements(&s)
-	if err == nil && holds(elements, ownerElement()) {
+	// Somebody may have flushed all sets: what is left of ours has no owner.
+	elements, err := r.owners(conn)
+	if err == nil && (len(elements) == 0 || holds(elements, ownerElement())) {
 		return true, nil
 	}
 	// An error most likely says that there is no such set; the library does not
@@ -144,22 +178,32 @@ func (r ruleset) check(h *kernel.Host) error {
 		if !found {
 			return linkspan.Errorf(linkspan.ErrNotFound, "table %s is missing (see: %s tables)", r.name(), r.list())
 		}
-		errs := []error{r.checkSets(conn)}
-		chains, err := conn.ListChainsOfTableFamily(r.table.Family)
-		if err != nil {
-			return fmt.Errorf("listing the chains of table %s: %w", r.name(), err)
-		}
-		for _, want := range r.chains {
-			errs = append(errs, r.checkChain(conn, chains, want))
-		}
-		return errors.Join(errs...)
+		differs, err := r.differences(conn)
+		return errors.Join(differs, err)
 	})
 }
 
-func (r ruleset) checkSets(conn *nftables.Conn) error {
+// differences returns what differs in a table that is there, or an error.
+func (r ruleset) differences(conn *nftables.Conn) (differs, err error) {
+	missing, err := r.checkSets(conn)
+	if err != nil {
+		return nil, err
+	}
+	chains, err := conn.ListChainsOfTableFamily(r.table.Family)
+	if err != nil {
+		return nil, fmt.Errorf("listing the chains of table %s: %w", r.name(), err)
+	}
+	errs := []error{missing}
+	for _, want := range r.chains {
+		errs = append(errs, r.checkChain(conn, chains, want))
+	}
+	return errors.Join(errs...), nil
+}
+
+func (r ruleset) checkSets(conn *nftables.Conn) (missing, err error) {
 	names, err := r.setNames(conn)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var errs []error
 	for _, want := range r.sets {
@@ -167,7 +211,18 @@ func (r ruleset) checkSets(conn *nftables.Conn) error {
 			errs = append(errs, fmt.Errorf("%s %s is missing from table %s (see: %s)", want.kind(), want.Name, r.name(), r.show()))
 		}
 	}
-	return errors.Join(errs...)
+	elements, err := r.owners(conn)
+	if err == nil && len(elements) == 0 {
+		errs = append(errs, fmt.Errorf("our mark is missing from set owner of table %s (see: %s)", r.name(), r.show()))
+	}
+	return errors.Join(errs...), nil
+}
+
+// owners returns the elements of the set that says whose the table is.
+func (r ruleset) owners(conn *nftables.Conn) ([]nftables.SetElement, error) {
+	s := owner().Set
+	s.Table = r.table
+	return conn.GetSetElements(&s)
 }
 
 // setNames returns the names of the sets and maps that the table has.
@@ -251,22 +306,29 @@ func (r ruleset) show() string { return r.list() + " table " + r.name() }
 
 func (r ruleset) String() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s -f - <<'EOF'\ncreate table %s\ntable %s {\n", nft(r.ns), r.name(), r.name())
+	fmt.Fprintf(&text, "%s -f - <<'EOF'\ncreate table %s\n", nft(r.ns), r.name())
+	r.declare(&text)
+	text.WriteString("EOF")
+	return text.String()
+}
+
+// declare writes the table as nft reads it.
+func (r ruleset) declare(text *strings.Builder) {
+	fmt.Fprintf(text, "table %s {\n", r.name())
 	for _, s := range append([]set{owner()}, r.sets...) {
-		fmt.Fprintf(&text, "\t%s %s { %s; }\n", s.kind(), s.Name, s.decl)
+		fmt.Fprintf(text, "\t%s %s { %s; }\n", s.kind(), s.Name, s.decl)
 	}
 	for _, c := range r.chains {
-		fmt.Fprintf(&text, "\tchain %s {\n", c.Name)
+		fmt.Fprintf(text, "\tchain %s {\n", c.Name)
 		if c.decl != "" {
-			fmt.Fprintf(&text, "\t\t%s; policy accept;\n", c.decl)
+			fmt.Fprintf(text, "\t\t%s; policy accept;\n", c.decl)
 		}
 		for _, rule := range c.rules {
-			fmt.Fprintf(&text, "\t\t%s comment %q\n", rule.text, rule.why)
+			fmt.Fprintf(text, "\t\t%s comment %q\n", rule.text, rule.why)
 		}
 		text.WriteString("\t}\n")
 	}
-	text.WriteString("}\nEOF")
-	return text.String()
+	text.WriteString("}\n")
 }
 
 // nft returns the nft command for a namespace. It enters nothing but the

@@ -1,0 +1,97 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// What a generation's report says (enum nft_gen_attributes in
+// linux/netfilter/nf_tables.h).
+const (
+	generationThread = 2
+	tableName        = 1 // of a table, chain, rule, set or element alike
+)
+
+// FollowRules tells of changes that others make to tables of nftables with one
+// of the names, in the machine's own namespace (nft monitor): the channel holds
+// one token while there is something new, and is closed when ctx ends or the
+// kernel no longer reports. Several changes may be one token. Changes that this
+// process made are left out where they can be told.
+func (h *Host) FollowRules(ctx context.Context, tables []string) (<-chan struct{}, error) {
+	fd, err := h.FD("")
+	if err != nil {
+		return nil, err
+	}
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: fd})
+	if err != nil {
+		return nil, fmt.Errorf("opening a netlink socket: %w", err)
+	}
+	if err := errors.Join(conn.JoinGroup(unix.NFNLGRP_NFTABLES), conn.SetReadBuffer(4<<20)); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("subscribing to changes of rules: %w", err)
+	}
+	changes := make(chan struct{}, 1)
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	go func() {
+		defer close(changes)
+		defer stop()
+		concerned := false
+		for {
+			messages, err := conn.Receive()
+			switch {
+			case errors.Is(err, unix.ENOBUFS): // there was more than the socket holds
+				concerned = true
+			case err != nil:
+				return
+			}
+			for _, m := range messages {
+				kind := int(m.Header.Type) & 0xff
+				if kind != unix.NFT_MSG_NEWGEN {
+					concerned = concerned || slices.Contains(tables, string(bytes.TrimRight(behindHeader(m.Data, tableName), "\x00")))
+					continue
+				}
+				if concerned && !ownThread(m.Data) {
+					select {
+					case changes <- struct{}{}:
+					default:
+					}
+				}
+				concerned = false
+			}
+		}
+	}()
+	return changes, nil
+}
+
+// behindHeader returns an attribute of a message of nfnetlink, whose header has
+// four bytes; nil if it is not there.
+func behindHeader(data []byte, kind uint16) []byte {
+	if len(data) < 4 {
+		return nil
+	}
+	value, err := attribute(data[4:], kind)
+	if err != nil {
+		return nil
+	}
+	return value
+}
+
+// ownThread tells whether a thread of this process made a generation of rules.
+// The kernel gives its number in the first namespace of processes; in another
+// one no thread may have that number, and a change of our own counts as foreign.
+func ownThread(data []byte) bool {
+	raw := behindHeader(data, generationThread)
+	if len(raw) != 4 {
+		return false
+	}
+	_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", binary.BigEndian.Uint32(raw)))
+	return err == nil
+}
