@@ -77,11 +77,16 @@ func behindHeader(data []byte, kind uint16) []byte {
 	if len(data) < 4 {
 		return nil
 	}
-	value, err := attribute(data[4:], kind)
+	attributes, err := netlink.UnmarshalAttributes(data[4:])
 	if err != nil {
 		return nil
 	}
-	return value
+	for _, a := range attributes {
+		if a.Type&^(netlink.Nested|netlink.NetByteOrder) == kind {
+			return a.Data
+		}
+	}
+	return nil
 }
 
 // ownThread tells whether a thread of this process made a generation of rules.
