@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/dns"
 	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/network"
@@ -76,18 +77,32 @@ func (c *Controller) addPools(t store.Tables, old, fresh network.Network, given 
 	return slices.Concat(old.Pools, pools), err
 }
 
+// checkOptions refuses malformed options that all drivers share.
+func checkOptions(n network.Network) error {
+	if _, err := dns.ParseRecords(n.Options[network.OptionRecords]); err != nil {
+		return linkspan.Errorf(linkspan.ErrInvalid, "option %s: %w", network.OptionRecords, err)
+	}
+	_, _, err := n.Announcements()
+	return err
+}
+
 // checkChange refuses what cannot change in place.
 func checkChange(driver drivers.Driver, old, fresh network.Network) error {
+	if err := checkOptions(fresh); err != nil {
+		return err
+	}
 	if (old.IPv4 && !fresh.IPv4) || (old.IPv6 && !fresh.IPv6) {
 		return linkspan.Errorf(linkspan.ErrForbidden, "an address family of network %s cannot be switched off in place: containers have addresses of it", old.Name)
 	}
 	if changer, ok := driver.(drivers.Changer); ok {
 		return changer.CheckChange(old, fresh)
 	}
-	same := old.IPv4 == fresh.IPv4 && old.IPv6 == fresh.IPv6 && old.Internal == fresh.Internal &&
+	return linkspan.Errorf(linkspan.ErrNotImplemented, "networks of driver %q cannot be changed in place, but for labels and --attachable", old.Driver)
+}
+
+// sameInKernel tells whether two versions of a network differ in their records
+// alone.
+func sameInKernel(old, fresh network.Network) bool {
+	return old.IPv4 == fresh.IPv4 && old.IPv6 == fresh.IPv6 && old.Internal == fresh.Internal &&
 		maps.Equal(old.Options, fresh.Options) && len(old.Pools) == len(fresh.Pools)
-	if !same {
-		return linkspan.Errorf(linkspan.ErrNotImplemented, "networks of driver %q cannot be changed in place, but for labels and --attachable", old.Driver)
-	}
-	return nil
 }

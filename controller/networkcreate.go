@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/linkspan/linkspan"
-	"github.com/linkspan/linkspan/dns"
 	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/network"
@@ -138,9 +137,6 @@ func (c *Controller) newNetwork(ctx context.Context, spec NetworkSpec) (network.
 	if !spec.IPv4 && !spec.IPv6 {
 		return network.Network{}, nil, linkspan.Errorf(linkspan.ErrInvalid, "IPv4 or IPv6 must be enabled")
 	}
-	if _, err = dns.ParseRecords(spec.Options[network.OptionRecords]); err != nil {
-		return network.Network{}, nil, linkspan.Errorf(linkspan.ErrInvalid, "option %s: %w", network.OptionRecords, err)
-	}
 	traits := driver.Traits()
 	if spec.Scope == "local" && traits.Scope == "global" {
 		return network.Network{}, nil, linkspan.Errorf(linkspan.ErrForbidden, "cannot downgrade network scope for %s networks", spec.Driver)
@@ -152,8 +148,7 @@ func (c *Controller) newNetwork(ctx context.Context, spec NetworkSpec) (network.
 		ConfigOnly: spec.ConfigOnly, ConfigFrom: spec.ConfigFrom,
 		IPAMDriver: cmp.Or(spec.IPAMDriver, ipamDefault), IPAMOptions: spec.IPAMOptions, Pools: spec.Pools, MAC: network.RandomMAC(),
 	}
-	_, _, err = n.Announcements()
-	return n, driver, err
+	return n, driver, checkOptions(n)
 }
 
 // checkConfiguration refuses what makes no sense of a network that lends its

@@ -61,6 +61,7 @@ func (c *Controller) UpdateNetwork(ctx context.Context, ref string, wanted Netwo
 	if err := c.o.Store.Update(func(t store.Tables) error { return ch.commit(t) }); err != nil {
 		return ch.network.Value, errors.Join(err, c.undoChange(ctx, ch), c.goBack(ch))
 	}
+	c.openZone(ch.network.Value)
 	// Default routes, ports, files and names follow the rows. If one cannot, the
 	// network is changed all the same, and the next start of the daemon tries again.
 	for _, row := range ch.endpoints {
@@ -137,6 +138,14 @@ func (c *Controller) reserveChange(t store.Tables, ref string, wanted NetworkCha
 	if fresh.Pools, err = c.addPools(t, old, fresh, wanted.Pools, ch.driver.Traits(), taken); err != nil {
 		return ch, err
 	}
+	ch.network.Value = fresh
+	ch.network.Was = &store.Version[network.Network]{Value: old, Plan: row.Plan}
+	if sameInKernel(old, fresh) {
+		return ch, nil
+	}
+	if c.addresses(old) != nil {
+		return ch, linkspan.Errorf(linkspan.ErrNotImplemented, "network %s cannot be changed in place, but for labels and --attachable: its addresses are those of plugin %q", old.Name, old.IPAMDriver)
+	}
 	if err = checkChange(ch.driver, old, fresh); err != nil {
 		return ch, err
 	}
@@ -148,9 +157,7 @@ func (c *Controller) reserveChange(t store.Tables, ref string, wanted NetworkCha
 	if err != nil {
 		return ch, linkspan.Errorf(linkspan.ErrForbidden, "network %s cannot be changed so while it exists: %w", old.Name, err)
 	}
-	ch.network.Value, ch.network.Plan = fresh, plan
-	ch.network.Was = &store.Version[network.Network]{Value: old, Plan: row.Plan}
-	ch.steps = []op.Plan{steps}
+	ch.network.Plan, ch.steps = plan, []op.Plan{steps}
 	err = c.reserveEndpoints(t, &ch)
 	return ch, err
 }
@@ -237,6 +244,9 @@ func (ch change) put(t store.Tables) {
 // carryOut does the differences one by one. An endpoint that has gone meanwhile
 // needs no change.
 func (c *Controller) carryOut(ctx context.Context, ch change) error {
+	if len(ch.steps) == 0 {
+		return nil
+	}
 	if err := c.prepareHost(ctx, ch.network.Value, ch.driver); err != nil {
 		return err
 	}

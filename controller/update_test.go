@@ -208,6 +208,7 @@ func TestUpdateRefuses(t *testing.T) {
 		{"lab", controller.NetworkChange{IPv4: to(false)}, linkspan.ErrForbidden, "cannot be switched off"},
 		{"lab", controller.NetworkChange{Options: map[string]*string{bridge.OptionName: to("br-other")}}, linkspan.ErrForbidden, "cannot move to br-other"},
 		{"lab", controller.NetworkChange{Options: map[string]*string{network.OptionMTU: to("7")}}, linkspan.ErrInvalid, "invalid MTU number"},
+		{"lab", controller.NetworkChange{Options: map[string]*string{network.OptionRecords: to("nonsense")}}, linkspan.ErrInvalid, network.OptionRecords},
 		{"lab", controller.NetworkChange{IPv6: to(true), Options: map[string]*string{network.OptionMTU: to("1000")}}, linkspan.ErrInvalid, "IPv6 needs at least 1280"},
 		{"lab", controller.NetworkChange{Pools: []ipam.Pool{{Subnet: netip.MustParsePrefix("10.78.0.0/16")}}}, linkspan.ErrForbidden, "network side"},
 		{"lab", controller.NetworkChange{Pools: []ipam.Pool{{Subnet: netip.MustParsePrefix("10.77.0.0/24")}}}, linkspan.ErrForbidden, "network lab"},

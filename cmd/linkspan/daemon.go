@@ -259,15 +259,11 @@ func (s *stack) close(logf func(string, ...any)) {
 }
 
 func defaults(config DaemonConfig) controller.Defaults {
-	var configured []ipam.Base
-	for _, pool := range config.DefaultAddressPools {
-		configured = append(configured, ipam.Base{Prefix: pool.Base, Size: pool.Size})
-	}
 	hostID, err := os.ReadFile("/etc/machine-id")
 	if err != nil {
 		hostID = nil // a machine without an identity gets the same ULA prefix as others of its kind
 	}
-	four, six := ipam.Bases(configured, string(hostID))
+	four, six := ipam.Bases(config.DefaultAddressPools, string(hostID))
 	d := controller.Defaults{
 		Bases4: four, Bases6: six,
 		Options: bridge.DefaultOptions(config.Bridge, config.MTU, config.ICC),

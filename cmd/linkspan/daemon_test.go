@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/linkspan/linkspan/ipam"
 	"github.com/spf13/pflag"
 )
 
@@ -42,7 +44,7 @@ func TestDaemonConfig(t *testing.T) {
 		change(&config)
 		return config
 	}
-	pools := []AddressPool{{netip.MustParsePrefix("10.10.0.0/16"), 24}, {netip.MustParsePrefix("fd00::/48"), 64}}
+	pools := []ipam.Base{{Prefix: netip.MustParsePrefix("10.10.0.0/16"), Size: 24}, {Prefix: netip.MustParsePrefix("fd00::/48"), Size: 64}}
 	tests := []struct {
 		name, file string
 		args       []string
@@ -125,6 +127,7 @@ func TestDaemonRefusals(t *testing.T) {
 		{"", "--ipv6 --bip6 fd00::1/64 --fixed-cidr-v6 fd01::/64", "not part of the subnet"},
 		{"", "--default-address-pool base=10.0.0.0/16,size=8", "invalid --default-address-pool"},
 		{"", "--default-address-pool base=10.0.0.0/16,size=33", "invalid --default-address-pool"},
+		{"", "--default-address-pool base=10.0.0.1/16,size=24", "not in canonical form"},
 		{"", "--default-address-pool 10.0.0.0/16", "invalid --default-address-pool"},
 		{"", "--config-file /nowhere/daemon.json", "unable to configure the daemon: open /nowhere/daemon.json"},
 		{`{`, "", "invalid JSON"},

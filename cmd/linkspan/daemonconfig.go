@@ -15,6 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/linkspan/linkspan/ipam"
 )
 
 const (
@@ -23,13 +25,6 @@ const (
 	defaultConfigFile = "/etc/linkspan/daemon.json"
 	defaultBridge     = "linkspan0"
 )
-
-// AddressPool is a range that networks without a subnet of their own are cut
-// from, in pieces of Size bits of prefix.
-type AddressPool struct {
-	Base netip.Prefix
-	Size int
-}
 
 // DaemonConfig is what a daemon is told at its start: the flags of linkspan
 // daemon and the keys of its file, checked. The zero values of addresses mean
@@ -46,14 +41,14 @@ type DaemonConfig struct {
 
 	Insecure []string // registries (host, host:port or prefix) that may speak plain HTTP
 
-	FirewallBackend     string        // auto, nftables or iptables
-	DefaultAddressPools []AddressPool // none: Docker's
-	BIP                 netip.Prefix  // address and subnet of the default bridge
-	Bridge              string        // name of the default bridge; "none" for no such network
-	MTU                 int           // bytes; 0 for the kernel's
-	IP                  netip.Addr    // host address of published ports
-	ICC                 bool          // containers of the default bridge may talk to each other
-	IPv6                bool          // the default bridge has IPv6 too
+	FirewallBackend     string       // auto, nftables or iptables
+	DefaultAddressPools []ipam.Base  // none: Docker's
+	BIP                 netip.Prefix // address and subnet of the default bridge
+	Bridge              string       // name of the default bridge; "none" for no such network
+	MTU                 int          // bytes; 0 for the kernel's
+	IP                  netip.Addr   // host address of published ports
+	ICC                 bool         // containers of the default bridge may talk to each other
+	IPv6                bool         // the default bridge has IPv6 too
 	BIP6                netip.Prefix
 	FixedCIDR6          netip.Prefix // what the default bridge leases IPv6 addresses from
 
@@ -233,9 +228,9 @@ func (f *daemonFlags) checkAddresses(config *DaemonConfig) error {
 		return fmt.Errorf("invalid --ip %q: want an IP address", f.ip)
 	}
 	for _, text := range f.pools {
-		pool, err := parsePool(text)
+		pool, err := ipam.ParseBase(text)
 		if err != nil {
-			return err
+			return fmt.Errorf("invalid --default-address-pool: %w", err)
 		}
 		config.DefaultAddressPools = append(config.DefaultAddressPools, pool)
 	}
@@ -263,31 +258,4 @@ func (f *daemonFlags) checkIPv6(config *DaemonConfig) (err error) {
 
 func plainIPv6(p netip.Prefix) bool {
 	return p.Addr().Is6() && !p.Addr().Is4In6() && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast()
-}
-
-// parsePool reads base=10.10.0.0/16,size=24.
-func parsePool(text string) (AddressPool, error) {
-	var pool AddressPool
-	fault := fmt.Errorf("invalid --default-address-pool %q: want base=10.10.0.0/16,size=24", text)
-	for field := range strings.SplitSeq(text, ",") {
-		key, value, _ := strings.Cut(strings.TrimSpace(field), "=")
-		switch strings.ToLower(key) {
-		case "base":
-			base, err := netip.ParsePrefix(value)
-			if err != nil {
-				return pool, fault
-			}
-			pool.Base = base
-		case "size":
-			if _, err := fmt.Sscanf(value, "%d", &pool.Size); err != nil {
-				return pool, fault
-			}
-		default:
-			return pool, fault
-		}
-	}
-	if !pool.Base.IsValid() || pool.Size < pool.Base.Bits() || pool.Size > pool.Base.Addr().BitLen() {
-		return pool, fault
-	}
-	return pool, nil
 }
