@@ -8,12 +8,12 @@ BENCH    ?= .
 SHIM     := runtime/shim/linkspan-shim
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
-DEBS     := bind9-dnsutils nftables iptables iproute2 bridge-utils iputils-ping curl ca-certificates python3 jq procps util-linux busybox-static docker.io gcc libc6-dev
+DEBS     := bind9-dnsutils nftables iptables iproute2 bridge-utils iputils-ping curl ca-certificates python3 jq procps util-linux busybox-static docker.io gcc libc6-dev python3-docker docker-compose
 
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := build
-.PHONY: build shim run test race fuzz golden lint fmt bench deps docs ci help
+.PHONY: build shim compose run test race fuzz golden lint fmt bench deps docs ci help
 
 build: shim ## build bin/linkspan, static
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/linkspan ./cmd/linkspan
@@ -25,10 +25,16 @@ ifneq ($(wildcard cmd/linkspan-shim/*.go),)
 	$(GO) build -trimpath -ldflags '-s -w' -o $(SHIM) ./cmd/linkspan-shim
 endif
 
+# The tests' second Compose is Docker's, from its Go module.
+compose: bin/docker-compose-v2 ## build Compose v2, which the tests call
+
+bin/docker-compose-v2: tools/compose/go.mod
+	$(GO) build -C tools/compose -ldflags '-s -w' -o $(CURDIR)/$@ github.com/docker/compose/v2/cmd
+
 run: build ## run two containers on a network of their own that reach each other by name
 	LINKSPAN=bin/linkspan sh docs/run.sh
 
-test: deps shim ## install what the tests need, run them all on the real kernel; a skip without a stated reason fails, and what fails is run once more, alone
+test: deps shim compose ## install what the tests need, run them all on the real kernel; a skip without a stated reason fails, and what fails is run once more, alone
 	@test "$$(id -u)" = 0 || { echo 'make test: the tests make namespaces and links: run as root' >&2; exit 1; }
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m -json $(PKGS) | CGO_ENABLED=1 $(GO) run -C tools ./testsum -skips skips.txt -dir .. $(GO) test -race -timeout 20m
 
