@@ -30,6 +30,10 @@ type containerOptions struct {
 	cpuShares, cpuPeriod, cpuQuota, pidsLimit         int64
 	oomScoreAdj                                       int
 	privileged, readOnly, init, initGiven, remove     bool
+	devices, deviceRules                              []string
+	blockWeight                                       uint16
+	swappiness                                        int64
+	noOOMKill                                         bool
 	noHealth                                          bool
 	health                                            healthOptions
 }
@@ -131,10 +135,21 @@ func (o *containerOptions) bindLimits(flags *pflag.FlagSet) {
 	flags.StringVar(&o.userns, "userns", "", "user namespace to use")
 	flags.StringVar(&o.cgroupns, "cgroupns", "", "cgroup namespace to use (`host|private`)")
 	flags.StringVar(&o.cgroupParent, "cgroup-parent", "", "optional parent cgroup for the container")
+	o.bindResources(flags)
+	flags.StringVar(&o.shmSize, "shm-size", "", "size of /dev/shm (`bytes`)")
+	flags.IntVar(&o.oomScoreAdj, "oom-score-adj", 0, "tune host's OOM preferences (-1000 to 1000)")
+	flags.StringArrayVar(&o.ulimits, "ulimit", nil, "ulimit options")
+	flags.StringArrayVar(&o.devices, "device", nil, "add a host device to the container (`host[:container[:rights]]`)")
+	flags.StringArrayVar(&o.deviceRules, "device-cgroup-rule", nil, "add a rule to the cgroup allowed devices list")
+	flags.Int64Var(&o.swappiness, "memory-swappiness", -1, "tune container memory swappiness (0 to 100)")
+	flags.BoolVar(&o.noOOMKill, "oom-kill-disable", false, "disable OOM Killer")
+}
+
+// bindResources declares what can be changed of a container later.
+func (o *containerOptions) bindResources(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.memory, "memory", "m", "", "memory limit (`bytes`, or 64m, 2g, ...)")
 	flags.StringVar(&o.memoryReservation, "memory-reservation", "", "memory soft limit (`bytes`)")
 	flags.StringVar(&o.memorySwap, "memory-swap", "", "swap limit equal to memory plus swap: '-1' to enable unlimited swap")
-	flags.StringVar(&o.shmSize, "shm-size", "", "size of /dev/shm (`bytes`)")
 	flags.StringVar(&o.cpus, "cpus", "", "`number` of CPUs")
 	flags.Int64VarP(&o.cpuShares, "cpu-shares", "c", 0, "CPU shares (relative weight)")
 	flags.Int64Var(&o.cpuPeriod, "cpu-period", 0, "limit CPU CFS (Completely Fair Scheduler) period (`microseconds`)")
@@ -142,8 +157,7 @@ func (o *containerOptions) bindLimits(flags *pflag.FlagSet) {
 	flags.StringVar(&o.cpusetCPUs, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
 	flags.StringVar(&o.cpusetMems, "cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)")
 	flags.Int64Var(&o.pidsLimit, "pids-limit", 0, "tune container pids limit (set -1 for unlimited)")
-	flags.IntVar(&o.oomScoreAdj, "oom-score-adj", 0, "tune host's OOM preferences (-1000 to 1000)")
-	flags.StringArrayVar(&o.ulimits, "ulimit", nil, "ulimit options")
+	flags.Uint16Var(&o.blockWeight, "blkio-weight", 0, "block IO (relative weight), between 10 and 1000, or 0 to disable")
 }
 
 // take stores the arguments, and which flags were given at all.

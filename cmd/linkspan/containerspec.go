@@ -209,6 +209,21 @@ func (o *containerOptions) resources() (container.Resources, error) {
 		CPUQuota:     o.cpuQuota,
 		CpusetCpus:   o.cpusetCPUs,
 		CpusetMems:   o.cpusetMems,
+		BlkioWeight:  o.blockWeight,
+	}
+	resources.DeviceCgroupRules = o.deviceRules
+	if o.noOOMKill {
+		resources.OomKillDisable = &o.noOOMKill
+	}
+	if o.swappiness >= 0 {
+		resources.MemorySwappiness = &o.swappiness
+	}
+	for _, text := range o.devices {
+		device, err := parseDevice(text)
+		if err != nil {
+			return resources, err
+		}
+		resources.Devices = append(resources.Devices, device)
 	}
 	if o.pidsLimit != 0 {
 		resources.PidsLimit = &o.pidsLimit
@@ -323,4 +338,26 @@ func extraHosts(values []string) ([]string, error) {
 		hosts = append(hosts, host+":"+bare)
 	}
 	return hosts, nil
+}
+
+// parseDevice reads HOST[:CONTAINER][:RIGHTS].
+func parseDevice(text string) (container.DeviceMapping, error) {
+	parts := strings.Split(text, ":")
+	d := container.DeviceMapping{PathOnHost: parts[0], PathInContainer: parts[0], CgroupPermissions: "rwm"}
+	isRights := func(s string) bool { return s != "" && strings.Trim(s, "rwm") == "" }
+	switch {
+	case len(parts) == 1:
+	case len(parts) == 2 && isRights(parts[1]):
+		d.CgroupPermissions = parts[1]
+	case len(parts) == 2:
+		d.PathInContainer = parts[1]
+	case len(parts) == 3 && isRights(parts[2]):
+		d.PathInContainer, d.CgroupPermissions = parts[1], parts[2]
+	default:
+		return d, fmt.Errorf("invalid --device %q: want HOST[:CONTAINER][:RIGHTS] with rights of r, w and m", text)
+	}
+	if parts[0] == "" {
+		return d, fmt.Errorf("invalid --device %q: the host's device is not named", text)
+	}
+	return d, nil
 }
