@@ -209,17 +209,17 @@ func TestGoClient(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	c, err := client.New(client.WithHost("unix://" + filepath.Join(s.dir, "s")))
-	check(t, err)
+	noError(t, err)
 	defer c.Close()
 	ping, err := c.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
-	check(t, err)
+	noError(t, err)
 	if ping.APIVersion != "1.56" || ping.OSType != "linux" {
 		t.Errorf("ping: %+v", ping)
 	}
 	imported, err := c.ImageImport(ctx, client.ImageImportSource{Source: bytes.NewReader(busybox(t)), SourceName: "-"}, "bb", client.ImageImportOptions{})
-	check(t, err)
+	noError(t, err)
 	_, err = io.Copy(io.Discard, imported)
-	check(t, err)
+	noError(t, err)
 	watching, stop := context.WithCancel(ctx)
 	events := c.Events(watching, client.EventsListOptions{Filters: make(client.Filters).Add("type", "container").Add("event", "create", "start", "die", "destroy")})
 	var seen []string
@@ -238,41 +238,41 @@ func TestGoClient(t *testing.T) {
 		}
 	}()
 	_, err = c.NetworkCreate(ctx, "gonet", client.NetworkCreateOptions{Driver: "bridge"})
-	check(t, err)
+	noError(t, err)
 	made, err := c.ContainerCreate(ctx, client.ContainerCreateOptions{
 		Name: "go1", Config: &container.Config{Image: "bb", Cmd: []string{"sh", "-c", "read line; echo got $line; exit 5"}, OpenStdin: true, StdinOnce: true, AttachStdin: true},
 		HostConfig: &container.HostConfig{NetworkMode: "gonet"},
 	})
-	check(t, err)
+	noError(t, err)
 	attached, err := c.ContainerAttach(ctx, made.ID, client.ContainerAttachOptions{Stream: true, Stdin: true, Stdout: true})
-	check(t, err)
+	noError(t, err)
 	defer attached.Close()
 	waiting := c.ContainerWait(ctx, made.ID, client.ContainerWaitOptions{Condition: container.WaitConditionNextExit})
 	_, err = c.ContainerStart(ctx, made.ID, client.ContainerStartOptions{})
-	check(t, err)
+	noError(t, err)
 	stats, err := c.ContainerStats(ctx, made.ID, client.ContainerStatsOptions{})
-	check(t, err)
+	noError(t, err)
 	var usage container.StatsResponse
-	check(t, json.NewDecoder(stats.Body).Decode(&usage))
+	noError(t, json.NewDecoder(stats.Body).Decode(&usage))
 	stats.Body.Close()
 	if usage.Name != "/go1" || usage.PidsStats.Current == 0 {
 		t.Errorf("stats %+v", usage)
 	}
 	exec, err := c.ExecCreate(ctx, made.ID, client.ExecCreateOptions{Cmd: []string{"sh", "-c", "echo from-exec; exit 3"}, AttachStdout: true, AttachStderr: true})
-	check(t, err)
+	noError(t, err)
 	running, err := c.ExecAttach(ctx, exec.ID, client.ExecAttachOptions{})
-	check(t, err)
+	noError(t, err)
 	if got := output(t, running.Reader); got != "from-exec\n" {
 		t.Errorf("exec: %q", got)
 	}
 	running.Close()
 	state, err := c.ExecInspect(ctx, exec.ID, client.ExecInspectOptions{})
-	check(t, err)
+	noError(t, err)
 	if state.ExitCode != 3 || state.Running {
 		t.Errorf("exec: %+v", state)
 	}
 	_, err = io.WriteString(attached.Conn, "zig\n")
-	check(t, err)
+	noError(t, err)
 	if got := output(t, attached.Reader); got != "got zig\n" {
 		t.Errorf("attached: %q", got)
 	}
@@ -285,26 +285,26 @@ func TestGoClient(t *testing.T) {
 		t.Error(err)
 	}
 	logs, err := c.ContainerLogs(ctx, made.ID, client.ContainerLogsOptions{ShowStdout: true})
-	check(t, err)
+	noError(t, err)
 	if got := output(t, logs); got != "got zig\n" {
 		t.Errorf("logs: %q", got)
 	}
 	logs.Close()
 	_, err = c.ContainerRemove(ctx, made.ID, client.ContainerRemoveOptions{})
-	check(t, err)
+	noError(t, err)
 	<-told
 	stop()
 	if !slices.Equal(seen, []string{"create", "start", "die", "destroy"}) {
 		t.Errorf("events: %v", seen)
 	}
 	_, err = c.NetworkRemove(ctx, "gonet", client.NetworkRemoveOptions{})
-	check(t, err)
+	noError(t, err)
 	_, err = c.ImageRemove(ctx, "bb", client.ImageRemoveOptions{})
-	check(t, err)
+	noError(t, err)
 	s.leave()
 }
 
-func check(t *testing.T, err error) {
+func noError(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
