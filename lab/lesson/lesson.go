@@ -53,7 +53,7 @@ type task struct {
 
 // Lessons are the stages in order.
 func Lessons() []Lesson {
-	return []Lesson{namespaceLesson(), cableLesson(), switchLesson(), hostDoorLesson(), outLesson(), inLesson()}
+	return []Lesson{namespaceLesson(), cableLesson(), switchLesson(), hostDoorLesson(), outLesson(), inLesson(), addressesLesson()}
 }
 
 // Find returns a lesson by name.

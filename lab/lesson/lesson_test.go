@@ -107,6 +107,7 @@ func TestHalfSolutions(t *testing.T) {
 		{"door", "ip addr add {NET}.254/24 dev br0", "node {A} has no route to {FAR}.1"},
 		{"out", "sysctl -qw net.ipv4.ip_forward=1", "node {A} gets no answer from {FAR}.2"},
 		{"out", "sysctl -qw net.ipv4.ip_forward=1; ip -n {LAB}-{C} route add {NET}.0/24 via {FAR}.254", "node {C} sees node {A} as {NET}.1, not as {FAR}.254"},
+		{"addresses", "ip -n {LAB}-{C} addr add {NET}.2/29 dev eth0", "address {NET}.2 of node {C} is that of node {B} already"},
 		{"in", "true", "node {C} cannot connect to {FAR}.254:{PORT}"},
 	} {
 		t.Run(test.lesson, func(t *testing.T) {
