@@ -1,6 +1,7 @@
 package plugintest
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"os"
@@ -97,4 +98,15 @@ func (c *tracked) Close() error {
 	delete(c.tracker.open, c.Conn)
 	c.tracker.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// Client returns a client that talks to a socket, with a connection for each
+// call, and nothing else.
+func Client(socket string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		},
+	}}
 }
