@@ -7,7 +7,6 @@ import (
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/drivers"
-	"github.com/linkspan/linkspan/drivers/bridge"
 	"github.com/linkspan/linkspan/firewall/nftables"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/kernel"
@@ -33,7 +32,7 @@ func servePlugin(ctx context.Context, o serveOptions) error {
 	defer host.Close()
 	logf := log.New(os.Stderr, "linkspan plugin: ", log.LstdFlags|log.Lmsgprefix).Printf
 	plugin, err := export.New(ctx, export.Options{
-		Host: host, Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}}, Default: "bridge", Firewall: nftables.Backend{},
+		Host: host, Drivers: exported(), Default: "bridge", Firewall: nftables.Backend{},
 		Codec: op.NewCodec(nftables.Kinds()), Dir: o.dataRoot, Scope: o.scope,
 		Bases4: ipam.DefaultBases(), Bases6: ipam.DefaultBases6(o.dataRoot), Logf: logf,
 	})
@@ -42,4 +41,15 @@ func servePlugin(ctx context.Context, o serveOptions) error {
 	}
 	logf("listening on %s", o.socket)
 	return plugin.Serve(ctx, o.socket)
+}
+
+// exported are the drivers that make links of their own, with addresses.
+func exported() map[string]drivers.Driver {
+	offered := make(map[string]drivers.Driver)
+	for name, driver := range builtIn() {
+		if traits := driver.Traits(); traits.Addresses && !traits.Single {
+			offered[name] = driver
+		}
+	}
+	return offered
 }

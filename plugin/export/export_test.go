@@ -11,6 +11,7 @@ import (
 
 	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/drivers/bridge"
+	"github.com/linkspan/linkspan/drivers/macvlan"
 	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/internal/nstest"
 	"github.com/linkspan/linkspan/ipam"
@@ -33,7 +34,7 @@ func serve(t *testing.T, m *nstest.Machine, socket, dir string) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	plugin, err := export.New(ctx, export.Options{
-		Host: m.Host(), Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}}, Default: "bridge", Firewall: noRules{},
+		Host: m.Host(), Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}, "macvlan": macvlan.Driver{}}, Default: "bridge", Firewall: noRules{},
 		Codec: op.NewCodec(), Dir: dir, Scope: "local", Bases4: ipam.DefaultBases(), Bases6: ipam.DefaultBases6("test"), Logf: t.Logf,
 	})
 	if err != nil {
@@ -108,6 +109,40 @@ func TestExportKeepsNetworks(t *testing.T) {
 	m.Sh(t, "ip addr show lab0 | grep 10.77.0.1/24")
 	post("NetworkDriver.DeleteNetwork", `{"NetworkID":"`+id+`"}`)
 	stop()
+}
+
+// A link that was made inside a namespace of its own comes out, and goes when it
+// comes back.
+func TestExportMacvlan(t *testing.T) {
+	m := nstest.New(t)
+	m.Sh(t, "ip link add p0 type veth peer name p1; ip link set p0 up")
+	socket := filepath.Join(t.TempDir(), "linkspan.sock")
+	stop := serve(t, m, socket, t.TempDir())
+	post := func(call, body string) string {
+		t.Helper()
+		out := m.Sh(t, "curl -sS --unix-socket "+socket+" -d '"+body+"' http://plugin/"+call)
+		if strings.Contains(out, `"Err"`) {
+			t.Fatalf("%s: %s", call, out)
+		}
+		return out
+	}
+	network, endpoint := strings.Repeat("ab", 32), strings.Repeat("cd", 32)
+	named := `"NetworkID":"` + network + `","EndpointID":"` + endpoint + `"`
+	before := m.Dump(t)
+	post("NetworkDriver.CreateNetwork", `{"NetworkID":"`+network+`","Options":{"com.docker.network.generic":{"linkspan.driver":"macvlan","parent":"p0"}},"IPv4Data":[{"Pool":"10.77.0.0/24","Gateway":"10.77.0.1/24"}]}`)
+	post("NetworkDriver.CreateEndpoint", `{`+named+`,"Interface":{"Address":"10.77.0.9/24"}}`)
+	if out := post("NetworkDriver.Join", `{`+named+`,"SandboxKey":"/x"}`); !strings.Contains(out, `"SrcName":"lkscdcdcdc"`) {
+		t.Errorf("Join: %s", out)
+	}
+	m.Sh(t, "ip -d link show lkscdcdcdc | grep macvlan; ip netns add box; ip link set lkscdcdcdc netns box; ip -n box link set lkscdcdcdc netns "+m.Name()+"; ip netns del box")
+	post("NetworkDriver.Leave", `{`+named+`}`)
+	post("NetworkDriver.DeleteEndpoint", `{`+named+`}`)
+	post("NetworkDriver.DeleteNetwork", `{"NetworkID":"`+network+`"}`)
+	if !nstest.Until(10*time.Second, func() bool { return nstest.Diff(before, m.Dump(t)) == "" }) {
+		t.Errorf("left behind:\n%s", nstest.Diff(before, m.Dump(t)))
+	}
+	stop()
+	m.Sh(t, "ip link del p0")
 }
 
 // The tester finds what is wrong with a driver that breaks the protocol.

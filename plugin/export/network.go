@@ -268,7 +268,7 @@ func (x *exporter) join(ctx context.Context, q wire.JoinRequest) (wire.JoinRespo
 	if err := x.executor.Do(ctx, r.Plan); err != nil {
 		return answer, err
 	}
-	out := op.MoveLink{Link: "lks" + e.ID.Prefix(7), NS: waiting.Netns(), As: e.Interface}
+	out := op.MoveLink{Link: outside(e), NS: waiting.Netns(), As: e.Interface}
 	if err := out.Undo(ctx, x.Host); err != nil {
 		return answer, errors.Join(err, x.executor.Undo(ctx, r.Plan))
 	}
@@ -277,6 +277,9 @@ func (x *exporter) join(ctx context.Context, q wire.JoinRequest) (wire.JoinRespo
 	answer.DisableGatewayService = true
 	return answer, nil
 }
+
+// outside is what the link of an endpoint is called while it waits for its engine.
+func outside(e endpoint.Endpoint) string { return "lks" + e.ID.Prefix(7) }
 
 func gateways(n network.Network) (four, six string) {
 	for _, pool := range n.Pools {
@@ -297,7 +300,14 @@ func (x *exporter) deleteEndpoint(ctx context.Context, q wire.EndpointRequest) e
 	if !known || err != nil {
 		return err
 	}
+	// The link came back to the host. A driver may look for it where it was made.
 	place := op.AddNetns{Name: sandbox.Sandbox{ID: r.Value.ID}.Netns()}
+	back := op.MoveLink{Link: outside(r.Value), NS: place.Name, As: r.Value.Interface}
+	if _, err := x.Host.MAC("", back.Link); err == nil {
+		if err := errors.Join(place.Undo(ctx, x.Host), place.Do(ctx, x.Host), back.Do(ctx, x.Host)); err != nil {
+			return err
+		}
+	}
 	if err := errors.Join(x.executor.Undo(ctx, r.Plan), place.Undo(ctx, x.Host)); err != nil {
 		return err
 	}
