@@ -405,8 +405,8 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox
 	}
 	e.Interface = interfaceName(n, want, taken)
 	if addresses := c.addresses(n); addresses != nil {
-		leased, plan, err := addresses.Endpoint(n, e, nil)
-		return store.Row[endpoint.Endpoint]{Value: leased, Phase: store.Creating, Plan: plan}, n, err
+		leased, plan, failed := addresses.Endpoint(n, e, nil)
+		return store.Row[endpoint.Endpoint]{Value: leased, Phase: store.Creating, Plan: plan}, n, failed
 	}
 	if traits.Addresses {
 		if e, err = lease(t, n, e, cfg); err != nil {

@@ -96,8 +96,8 @@ func (r *run) must(ctx context.Context, call string, message, answer any) bool {
 }
 
 // optional makes a call that a driver may not know.
-func (r *run) optional(ctx context.Context, call string, message, answer any) {
-	switch err := r.line.Call(ctx, call, message, answer); {
+func (r *run) optional(ctx context.Context, call string, message any) {
+	switch err := r.line.Call(ctx, call, message, nil); {
 	case err == nil:
 		r.say(OK, call, "supported")
 	case plugin.Unsupported(err):

@@ -25,7 +25,7 @@ func (r *run) network(ctx context.Context, capabilities wire.Capabilities) {
 		Options: map[string]any{wire.OptionGeneric: map[string]any{}, wire.OptionIPv4: true, wire.OptionIPv6: false},
 	}
 	if capabilities.Scope == "global" {
-		r.optional(ctx, "NetworkDriver.AllocateNetwork", wire.AllocateNetworkRequest{NetworkID: network, Options: map[string]string{}, IPv4Data: pools}, nil)
+		r.optional(ctx, "NetworkDriver.AllocateNetwork", wire.AllocateNetworkRequest{NetworkID: network, Options: map[string]string{}, IPv4Data: pools})
 	}
 	before := links()
 	if !r.must(ctx, "NetworkDriver.CreateNetwork", request, nil) {
@@ -39,12 +39,12 @@ func (r *run) network(ctx context.Context, capabilities wire.Capabilities) {
 	r.must(ctx, "NetworkDriver.DeleteNetwork", wire.NetworkRequest{NetworkID: network}, nil)
 	r.answers(ctx, "NetworkDriver.DeleteNetwork", "a network that is gone", wire.NetworkRequest{NetworkID: network})
 	if capabilities.Scope == "global" {
-		r.optional(ctx, "NetworkDriver.FreeNetwork", wire.NetworkRequest{NetworkID: network}, nil)
+		r.optional(ctx, "NetworkDriver.FreeNetwork", wire.NetworkRequest{NetworkID: network})
 	}
 	if capabilities.ConnectivityScope == "global" {
 		node := wire.Discovery{DiscoveryType: wire.NodeDiscovery, DiscoveryData: wire.Node{Address: "198.18.0.9", BindAddress: "198.18.0.9"}}
-		r.optional(ctx, "NetworkDriver.DiscoverNew", node, nil)
-		r.optional(ctx, "NetworkDriver.DiscoverDelete", node, nil)
+		r.optional(ctx, "NetworkDriver.DiscoverNew", node)
+		r.optional(ctx, "NetworkDriver.DiscoverDelete", node)
 	}
 	for _, name := range leftAfter(before) {
 		r.say(Broken, "NetworkDriver.DeleteNetwork", "link %s was left behind (see: ip -d link show %s)", name, name)
@@ -73,13 +73,13 @@ func (r *run) endpoint(ctx context.Context, network, address string) {
 	if err := r.line.Call(ctx, "NetworkDriver.EndpointOperInfo", named, nil); plugin.Unsupported(err) {
 		r.say(Note, "NetworkDriver.EndpointOperInfo", "not supported: Docker up to 20.10 at least takes that for a failure; answer {}")
 	} else {
-		r.optional(ctx, "NetworkDriver.EndpointOperInfo", named, nil)
+		r.optional(ctx, "NetworkDriver.EndpointOperInfo", named)
 	}
 	var join wire.JoinResponse
 	if r.must(ctx, "NetworkDriver.Join", wire.JoinRequest{NetworkID: network, EndpointID: id, SandboxKey: "/proc/self/ns/net", Options: options}, &join) {
 		r.joined(join)
-		r.optional(ctx, "NetworkDriver.ProgramExternalConnectivity", wire.ConnectivityRequest{NetworkID: network, EndpointID: id, Options: options}, nil)
-		r.optional(ctx, "NetworkDriver.RevokeExternalConnectivity", named, nil)
+		r.optional(ctx, "NetworkDriver.ProgramExternalConnectivity", wire.ConnectivityRequest{NetworkID: network, EndpointID: id, Options: options})
+		r.optional(ctx, "NetworkDriver.RevokeExternalConnectivity", named)
 		r.must(ctx, "NetworkDriver.Leave", named, nil)
 	}
 	r.must(ctx, "NetworkDriver.DeleteEndpoint", named, nil)
