@@ -145,6 +145,8 @@ type imageReader interface {
 	Get(ref string) (image.Image, error)
 	Use(ref string) (i image.Image, release func(), err error)
 	History(ref string) ([]apiimage.HistoryResponseItem, error)
+	Size() int64
+	SizeOf(layers map[string]bool) int64
 }
 
 type imageMaker interface {

@@ -33,19 +33,13 @@ func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	containers := map[string]int64{}
-	for _, c := range s.containers.List() {
-		containers[c.Image]++
-	}
+	containers := s.imageUsers()
 	list := []imageSummary{}
 	for _, i := range s.images.List() {
 		if !want(i) {
 			continue
 		}
-		summary := imageSummary{Summary: apiimage.Summary{
-			Containers: -1, Created: i.Created().Unix(), ID: string(i.ID), Labels: i.Spec.Config.Labels, ParentID: string(i.Parent),
-			RepoDigests: empty(i.Digests), RepoTags: empty(i.Tags), SharedSize: -1, Size: i.Size,
-		}}
+		summary := imageSummary{Summary: imageSummaryOf(i)}
 		if versionOf(r) >= 51 {
 			summary.Containers = containers[string(i.ID)]
 		}
@@ -56,6 +50,22 @@ func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
 	}
 	writeJSON(w, http.StatusOK, list)
 	return nil
+}
+
+// imageUsers counts the containers of each image.
+func (s *Server) imageUsers() map[string]int64 {
+	containers := map[string]int64{}
+	for _, c := range s.containers.List() {
+		containers[c.Image]++
+	}
+	return containers
+}
+
+func imageSummaryOf(i image.Image) apiimage.Summary {
+	return apiimage.Summary{
+		Containers: -1, Created: i.Created().Unix(), ID: string(i.ID), Labels: i.Spec.Config.Labels, ParentID: string(i.Parent),
+		RepoDigests: empty(i.Digests), RepoTags: empty(i.Tags), SharedSize: -1, Size: i.Size,
+	}
 }
 
 // empty is a list that is [] in JSON.

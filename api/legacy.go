@@ -2,14 +2,12 @@ package api
 
 import (
 	"maps"
-	"net/http"
 	"net/netip"
 	"slices"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	apinetwork "github.com/moby/moby/api/types/network"
-	"github.com/moby/moby/api/types/system"
 )
 
 // What follows are the shapes that older clients expect: today's types, and
@@ -100,36 +98,4 @@ func legacyEvent(m events.Message) oldEvent {
 		old.Status, old.ID = string(m.Action), m.Actor.ID
 	}
 	return old
-}
-
-// oldDiskUsage is what API versions before 1.52 have.
-type oldDiskUsage struct {
-	LayersSize int64
-	Images     []struct{}
-	Containers []container.Summary
-	Volumes    []struct{}
-	BuildCache []struct{}
-}
-
-// diskUsage counts; sizes are not measured.
-func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
-	v, now := versionOf(r), s.now()
-	usage := container.DiskUsage{}
-	items := []container.Summary{}
-	for _, c := range s.containers.List() {
-		usage.TotalCount++
-		if c.State.Running() {
-			usage.ActiveCount++
-		}
-		items = append(items, s.summary(c, now, v))
-	}
-	if v < 52 {
-		writeJSON(w, http.StatusOK, oldDiskUsage{Images: []struct{}{}, Containers: items, Volumes: []struct{}{}, BuildCache: []struct{}{}})
-		return nil
-	}
-	if boolean(r, "verbose") {
-		usage.Items = items
-	}
-	writeJSON(w, http.StatusOK, system.DiskUsage{ContainerUsage: &usage})
-	return nil
 }

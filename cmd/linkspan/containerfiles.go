@@ -169,16 +169,13 @@ func mountField(one *mount.Mount, key, value string, given bool) error {
 	case "target", "dst", "destination":
 		one.Target = value
 	case "readonly", "ro":
-		readOnly := true
-		if given {
-			var err error
-			if readOnly, err = strconv.ParseBool(value); err != nil {
-				return fmt.Errorf("invalid value for %s: %s", key, value)
-			}
-		}
-		one.ReadOnly = readOnly
-	case "bind-propagation":
-		one.BindOptions = &mount.BindOptions{Propagation: mount.Propagation(strings.ToLower(value))}
+		var err error
+		one.ReadOnly, err = truth(key, value, given)
+		return err
+	case "bind-propagation", "bind-recursive", "bind-nonrecursive", "bind-create-src":
+		return bindField(one, key, value, given)
+	case "volume-nocopy", "volume-label", "volume-subpath", "volume-driver", "volume-opt":
+		return volumeField(one, key, value, given)
 	case "tmpfs-size":
 		size, err := units.RAMInBytes(value)
 		if err != nil {
@@ -195,6 +192,77 @@ func mountField(one *mount.Mount, key, value string, given bool) error {
 		return fmt.Errorf("unexpected key %q", key)
 	}
 	return nil
+}
+
+// truth reads a switch: without a value it is on.
+func truth(key, value string, given bool) (bool, error) {
+	if !given {
+		return true, nil
+	}
+	on, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, fmt.Errorf("invalid value for %s: %s", key, value)
+	}
+	return on, nil
+}
+
+func bindField(one *mount.Mount, key, value string, given bool) error {
+	if one.BindOptions == nil {
+		one.BindOptions = &mount.BindOptions{}
+	}
+	o := one.BindOptions
+	var err error
+	switch key {
+	case "bind-propagation":
+		o.Propagation = mount.Propagation(strings.ToLower(value))
+	case "bind-nonrecursive":
+		o.NonRecursive, err = truth(key, value, given)
+	case "bind-create-src":
+		o.CreateMountpoint, err = truth(key, value, given)
+	case "bind-recursive":
+		switch value {
+		case "enabled":
+		case "disabled":
+			o.NonRecursive = true
+		case "writable":
+			o.ReadOnlyNonRecursive = true
+		case "readonly":
+			o.ReadOnlyForceRecursive = true
+		default:
+			return fmt.Errorf("invalid value for %s: %s: want enabled, disabled, writable or readonly", key, value)
+		}
+	}
+	return err
+}
+
+func volumeField(one *mount.Mount, key, value string, given bool) error {
+	if one.VolumeOptions == nil {
+		one.VolumeOptions = &mount.VolumeOptions{}
+	}
+	o := one.VolumeOptions
+	name, text, _ := strings.Cut(value, "=")
+	var err error
+	switch key {
+	case "volume-nocopy":
+		o.NoCopy, err = truth(key, value, given)
+	case "volume-subpath":
+		o.Subpath = value
+	case "volume-label":
+		if o.Labels == nil {
+			o.Labels = map[string]string{}
+		}
+		o.Labels[name] = text
+	case "volume-driver", "volume-opt":
+		if o.DriverConfig == nil {
+			o.DriverConfig = &mount.Driver{Options: map[string]string{}}
+		}
+		if key == "volume-driver" {
+			o.DriverConfig.Name = value
+		} else {
+			o.DriverConfig.Options[name] = text
+		}
+	}
+	return err
 }
 
 func tmpfsOptions(one *mount.Mount) *mount.TmpfsOptions {

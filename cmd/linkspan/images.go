@@ -86,7 +86,7 @@ func imageRows(items []image.Summary, whole bool, now time.Time) []imageRow {
 			Size:         units.HumanSizeWithPrecision(float64(item.Size), 3),
 		}
 		if !whole {
-			row.ID = shortID(strings.TrimPrefix(item.ID, "sha256:"), false)
+			row.ID = imageID(item.ID)
 		}
 		tags := item.RepoTags
 		if len(tags) == 0 {
@@ -102,6 +102,8 @@ func imageRows(items []image.Summary, whole bool, now time.Time) []imageRow {
 	}
 	return rows
 }
+
+func imageID(id string) string { return shortID(strings.TrimPrefix(id, "sha256:"), false) }
 
 func newPull(a *app) *cobra.Command {
 	var platform string
@@ -135,6 +137,10 @@ func (a *app) pull(ctx context.Context, daemon *engine, name, platform string, q
 			return err
 		}
 		o.Platforms = []ocispec.Platform{one}
+	}
+	var err error
+	if o.RegistryAuth, err = credentialsFor(ctx, name); err != nil {
+		return err
 	}
 	stream, err := daemon.ImagePull(ctx, name, o)
 	if err != nil {

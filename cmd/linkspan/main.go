@@ -127,7 +127,9 @@ func newRoot(a *app) *cobra.Command {
 		newNetwork(a), newRun(a), newCreate(a), newStart(a), newStop(a), newRestart(a), newKill(a), newRm(a),
 		newPs(a), newExec(a), newAttach(a), newLogs(a), newInspect(a), newPort(a), newWait(a), newRename(a),
 		newBrctl(a), newTopology(a), newNsls(a), newCapture(a), newHistory(a), newScript(a), newLab(a), newPause(a), newUnpause(a), newUpdate(a), newTop(a), newStats(a), newEvents(a), newInfo(a), newVersion(a), newExplain(a), newDoctor(a),
-		newImages(a), newImport(a), newLoad(a), newPull(a), newDaemon(a), newPlugin(a),
+		newImage(a), newImages(a), newImport(a), newLoad(a), newPull(a), newPush(a), newSave(a), newTag(a), newRmi(a),
+		newVolume(a), newCp(a), newExport(a), newDiff(a), newCommit(a),
+		newDaemon(a), newPlugin(a),
 	)
 	return root
 }

@@ -316,3 +316,16 @@ func (s *Store) Size() int64 {
 	defer s.mu.Unlock()
 	return s.size()
 }
+
+// SizeOf is how many bytes some of the layers take, by their directories.
+func (s *Store) SizeOf(layers map[string]bool) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	total := int64(0)
+	for _, l := range s.layers {
+		if layers[l.link] {
+			total += l.Size
+		}
+	}
+	return total
+}
