@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/linkspan/linkspan"
@@ -29,14 +28,15 @@ type Attachment struct {
 	// Ports are what is published, and Holds the sockets that hold those that
 	// are not routed, in order; the same goes for them.
 	Ports []sandbox.Port
-	Holds []*os.File
+	Holds kernel.Sockets
 }
 
 // close gives up sockets that nobody will get.
 func (a Attachment) close() {
-	for _, file := range slices.Concat(a.Keep, a.Holds) {
+	for _, file := range a.Keep {
 		file.Close() //nolint:errcheck // nothing was sent by it
 	}
+	a.Holds.Close()
 }
 
 func attachmentOf(s sandbox.Sandbox) Attachment {
@@ -417,7 +417,7 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox
 		e.Gateway4, e.Gateway6 = netip.Addr{}, netip.Addr{} // it says itself which way is out
 	}
 	plan, err := driver.Endpoint(n, e, s)
-	return store.Row[endpoint.Endpoint]{Value: e, Phase: store.Creating, Plan: plan}, n, err
+	return store.Row[endpoint.Endpoint]{Value: e, Phase: store.Creating, Plan: c.guarded(driver, n, e, plan)}, n, err
 }
 
 // findAttached finds the network of an attachment: by the ID that its name

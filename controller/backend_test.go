@@ -69,9 +69,6 @@ func TestSwitchBackend(t *testing.T) {
 	d := start(t, m, r, backend(nftables.Backend{}))
 	d.network(t, "lab", subnet("10.77.0.0/24"))
 	a := d.run(t, spec("web", "lab", ip4("10.77.0.2"), publishing))
-	for _, file := range a.Holds {
-		file.Close()
-	}
 	accept(t, m, nsOf(a), "10.77.0.2:80")
 	must(t, connect(lan, "192.0.2.1:8080", 20*time.Second))
 

@@ -39,8 +39,9 @@ type Options struct {
 	Drivers  map[string]drivers.Driver // by the name that users type
 	Plugins  drivers.Plugins           // further drivers, which are programs of their own; nil: none
 	Firewall firewall.Backend
-	Holder   Holder // keeps the sockets of published ports
-	ExecRoot string // live files of sandboxes go to its folder sandboxes/
+	Guard    firewall.Guard // of bridge ports; nil: none
+	Holder   Holder         // keeps the sockets of published ports
+	ExecRoot string         // live files of sandboxes go to its folder sandboxes/
 
 	Defaults Defaults
 

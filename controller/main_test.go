@@ -70,7 +70,7 @@ func (s *shims) Holding(owner linkspan.ID) ([]kernel.Hold, error) {
 	return slices.Collect(maps.Keys(s.held[owner])), nil
 }
 
-func (s *shims) Hold(owner linkspan.ID, wanted []sandbox.Port, fresh []kernel.Hold, files []*os.File) error {
+func (s *shims) Hold(owner linkspan.ID, wanted []sandbox.Port, fresh []kernel.Hold, sockets kernel.Sockets) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	mine := s.held[owner]
@@ -80,7 +80,7 @@ func (s *shims) Hold(owner linkspan.ID, wanted []sandbox.Port, fresh []kernel.Ho
 	}
 	for i, hold := range fresh {
 		hold.Serve = false
-		mine[hold] = duplicate(files[i])
+		mine[hold] = duplicate(sockets[i])
 	}
 	keep := make(map[kernel.Hold]bool)
 	for _, p := range wanted {
@@ -106,7 +106,8 @@ func (s *shims) launched(owner linkspan.ID, a controller.Attachment) {
 		}
 	}
 	s.Hold(owner, a.Ports, fresh, a.Holds) //nolint:errcheck // it never fails
-	for _, file := range slices.Concat(a.Keep, a.Holds) {
+	a.Holds.Close()
+	for _, file := range a.Keep {
 		file.Close()
 	}
 }
@@ -122,12 +123,12 @@ func (s *shims) end() {
 	}
 }
 
-func duplicate(file *os.File) *os.File {
-	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+func duplicate(socket int) *os.File {
+	fd, err := unix.FcntlInt(uintptr(socket), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
 		panic(err)
 	}
-	return os.NewFile(uintptr(fd), file.Name())
+	return os.NewFile(uintptr(fd), "held port")
 }
 
 // start starts a controller and recovers. Stop it with stop, or leave it to the
@@ -157,7 +158,7 @@ func opened(t testing.TB, m *nstest.Machine, r roots, change ...func(*controller
 	}
 	d := &daemon{store: s, shims: r.shims}
 	o := controller.Options{
-		Host: m.Host(), Store: s, Holder: r.shims, Firewall: nftables.Backend{}, ExecRoot: r.exec,
+		Host: m.Host(), Store: s, Holder: r.shims, Firewall: nftables.Backend{}, Guard: nftables.Backend{}, ExecRoot: r.exec,
 		Drivers: map[string]drivers.Driver{
 			"bridge": bridge.Driver{}, "container": joined.Driver{}, "host": host.Driver{}, "ipvlan": macvlan.IPvlan{}, "macvlan": macvlan.Driver{}, "null": none.Driver{},
 		},

@@ -96,7 +96,7 @@ const optionBinding = "com.docker.network.bridge.host_binding_ipv4"
 
 func (c *Controller) binding(n network.Network) netip.Addr {
 	addr, err := netip.ParseAddr(n.Options[optionBinding])
-	if err != nil {
+	if err != nil || n.Name == "bridge" { // whose option is what --ip said when it was made
 		addr = c.o.Defaults.PublishAddress
 	}
 	if addr == netip.IPv4Unspecified() {
@@ -332,11 +332,12 @@ func (c *Controller) portsPlan(v store.Ports) op.Plan {
 	return slices.Concat(drop, plan, fresh)
 }
 
-// flowSteps are what connection tracking needs before the rules, and after.
+// flowSteps are what connection tracking needs before the rules, and after: not
+// for TCP, where a conversation that the rules do not know ends by itself.
 func flowSteps(v store.Ports) (drop, fresh op.Plan) {
 	var flows []op.Published
 	for _, p := range v.Ports {
-		if !p.Routed && !p.Relayed() {
+		if p.Protocol != sandbox.TCP && !p.Routed && !p.Relayed() {
 			flows = append(flows, op.Published{Protocol: p.Protocol, Host: p.Host, First: p.First, Count: p.Count, To: p.To})
 		}
 	}

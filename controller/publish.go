@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"reflect"
 	"slices"
 
@@ -23,8 +22,8 @@ type Holder interface {
 	// Holding returns what is held for a running container.
 	Holding(owner linkspan.ID) ([]kernel.Hold, error)
 	// Hold hands over sockets for the fresh ports, in order, and lets go of
-	// those that are held and not wanted. The files remain the caller's.
-	Hold(owner linkspan.ID, wanted []sandbox.Port, fresh []kernel.Hold, files []*os.File) error
+	// those that are held and not wanted. The sockets remain the caller's.
+	Hold(owner linkspan.ID, wanted []sandbox.Port, fresh []kernel.Hold, sockets kernel.Sockets) error
 }
 
 // holdsOf returns the sockets that published ports take, in the order in which
@@ -63,15 +62,19 @@ func (c *Controller) reservePorts(t store.Tables, owner linkspan.ID, id linkspan
 // hold opens the sockets of a reservation. A port that somebody else turns out
 // to have is given up for the next one, where the wish leaves a choice. Those
 // that are held already are left out.
-func (c *Controller) hold(owner linkspan.ID, id linkspan.ID, row store.Row[store.Ports], space portSpace, held []kernel.Hold) (store.Row[store.Ports], []kernel.Hold, []*os.File, error) {
+func (c *Controller) hold(owner linkspan.ID, id linkspan.ID, row store.Row[store.Ports], space portSpace, held []kernel.Hold) (store.Row[store.Ports], []kernel.Hold, kernel.Sockets, error) {
+	has := make(map[kernel.Hold]bool, len(held))
+	for _, h := range held {
+		has[h] = true
+	}
 	for {
 		fresh := slices.DeleteFunc(holdsOf(row.Value.Ports), func(h kernel.Hold) bool {
 			h.Serve = false // which the holder sees to
-			return slices.Contains(held, h)
+			return has[h]
 		})
-		files, err := c.o.Host.HoldPorts(fresh)
+		sockets, err := c.o.Host.HoldPorts(fresh)
 		if err == nil {
-			return row, fresh, files, nil
+			return row, fresh, sockets, nil
 		}
 		var failed *kernel.PortError
 		if !errors.As(err, &failed) || !failed.Taken {
@@ -154,10 +157,8 @@ func (c *Controller) switchPorts(ctx context.Context, owner, id linkspan.ID, old
 	if err != nil {
 		return errors.Join(fmt.Errorf("asking what is held of container %s: %w", owner.Short(), err), c.putPorts(id, old))
 	}
-	fresh, sockets, files, err := c.hold(owner, id, fresh, space, held)
-	for _, file := range files {
-		defer file.Close() //nolint:errcheck // the shim has its own
-	}
+	fresh, holds, sockets, err := c.hold(owner, id, fresh, space, held)
+	defer sockets.Close() // the shim has its own
 	if err != nil {
 		return errors.Join(err, c.putPorts(id, old))
 	}
@@ -168,7 +169,7 @@ func (c *Controller) switchPorts(ctx context.Context, owner, id linkspan.ID, old
 	}
 	// Add before delete: for a moment the shim holds both.
 	wanted := slices.Concat(fresh.Value.Ports, notIn(old.Value.Ports, fresh.Value.Ports))
-	if err := c.o.Holder.Hold(owner, wanted, sockets, files); err != nil {
+	if err := c.o.Holder.Hold(owner, wanted, holds, sockets); err != nil {
 		return errors.Join(fmt.Errorf("handing ports of container %s over: %w", owner.Short(), err), c.putPorts(id, old))
 	}
 	if err := c.switchRules(ctx, old, fresh); err != nil {

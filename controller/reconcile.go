@@ -85,6 +85,9 @@ func (c *Controller) recoverHost(ctx context.Context) error {
 // right already is no step.
 func (c *Controller) hostPlan() (op.Plan, error) {
 	plan := append(op.Plan(nil), c.o.Firewall.Base()...)
+	if c.o.Guard != nil {
+		plan = append(plan, c.o.Guard.GuardBase()...)
+	}
 	const forward = "net/ipv4/ip_forward"
 	was, err := c.o.Host.ReadSysctl("", forward)
 	if err != nil {

@@ -272,7 +272,7 @@ func (c *Controller) stagesOf(n network.Network, s sandbox.Sandbox) []stage {
 			}},
 			stage{once: true, plan: func(e endpoint.Endpoint, _ op.Plan, _ func(string) string) (endpoint.Endpoint, op.Plan, error) {
 				plan, err := driver.Endpoint(n, e, s)
-				return e, plan, err
+				return e, c.guarded(driver, n, e, plan), err
 			}})
 	}
 	if asker, asks := driver.(drivers.Asker); asks {

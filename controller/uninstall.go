@@ -19,6 +19,9 @@ func (c *Controller) Uninstall(ctx context.Context) error {
 			return linkspan.Errorf(linkspan.ErrForbidden, "network %s is there still: remove it first (see: linkspan network rm %s)", n.Name, n.Name)
 		}
 	}
+	// Nobody puts back meanwhile what is taken away here.
+	c.stop()
+	c.stopped.Wait()
 	var errs []error
 	for _, n := range c.Networks() {
 		var row store.Row[network.Network]

@@ -19,58 +19,95 @@ type Flow struct {
 
 // DeleteFlows makes the kernel forget the conversations of the machine that
 // match: their next packet is looked at as if it were the first, by the rules
-// that there are then. Rules of address translation see nothing else. It
-// returns how many there were.
-func (h *Host) DeleteFlows(ipv6 bool, match func(Flow) bool) (int, error) {
+// that there are then. Rules of address translation see nothing else.
+//
+// The kernel keeps the conversations of all namespaces in one hash table, and
+// walks all of it for whoever asks: some 10 ms, more if there are many. So it is
+// asked once for both families, and not at all if there are none.
+func (h *Host) DeleteFlows(match func(Flow) bool) error {
+	var ipv4, ipv6 bool
+	flows, err := h.Flows()
+	for _, f := range flows {
+		if match(f) {
+			ipv4, ipv6 = ipv4 || f.To.Addr().Is4(), ipv6 || f.To.Addr().Is6()
+		}
+	}
+	if err == nil && ipv4 {
+		err = h.deleteFlows(unix.AF_INET, match)
+	}
+	if err == nil && ipv6 {
+		err = h.deleteFlows(unix.AF_INET6, match)
+	}
+	return err
+}
+
+func (h *Host) deleteFlows(family netlink.InetFamily, match func(Flow) bool) error {
+	err := h.tracking(func(handle *netlink.Handle) error {
+		_, err := handle.ConntrackDeleteFilters(netlink.ConntrackTable, family, flowFilter(match))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("deleting flows (see: conntrack -L): %w", err)
+	}
+	return nil
+}
+
+// Flows returns the conversations of the machine.
+func (h *Host) Flows() ([]Flow, error) {
+	if count, err := h.ReadSysctl("", "net/netfilter/nf_conntrack_count"); err == nil && count == "0" {
+		return nil, nil
+	}
+	var flows []Flow
+	err := h.tracking(func(handle *netlink.Handle) error {
+		all, err := Dump(func() ([]*netlink.ConntrackFlow, error) {
+			return handle.ConntrackTableList(netlink.ConntrackTable, unix.AF_UNSPEC)
+		})
+		for _, flow := range all {
+			flows = append(flows, flowOf(flow))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing flows (see: conntrack -L): %w", err)
+	}
+	return flows, nil
+}
+
+// tracking runs fn with the connection tracking socket, which stays open
+// because closing one waits for what nftables deletes.
+func (h *Host) tracking(fn func(*netlink.Handle) error) error {
 	d, err := h.door("")
 	if err != nil {
-		return 0, err
+		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.flows == nil {
-		// It stays open, because closing one waits for what nftables deletes.
 		if d.flows, err = netlink.NewHandleAt(d.ns, unix.NETLINK_NETFILTER); err != nil {
 			d.flows = nil
-			return 0, fmt.Errorf("opening a connection tracking socket: %w", err)
+			return err
 		}
 	}
-	family := netlink.InetFamily(unix.AF_INET)
-	if ipv6 {
-		family = unix.AF_INET6
-	}
-	n, err := d.flows.ConntrackDeleteFilters(netlink.ConntrackTable, family, flowFilter(match))
-	if err != nil {
-		return int(n), fmt.Errorf("deleting flows (see: conntrack -L): %w", err)
-	}
-	return int(n), nil
-}
-
-// Flows returns the conversations of one family.
-func (h *Host) Flows(ipv6 bool) ([]Flow, error) {
-	var flows []Flow
-	_, err := h.DeleteFlows(ipv6, func(f Flow) bool {
-		flows = append(flows, f)
-		return false
-	})
-	return flows, err
+	return fn(d.flows)
 }
 
 type flowFilter func(Flow) bool
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter.
-func (f flowFilter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+func (f flowFilter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool { return f(flowOf(flow)) }
+
+func flowOf(flow *netlink.ConntrackFlow) Flow {
 	protocols := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp"}
 	at := func(ip net.IP, port uint16) netip.AddrPort {
 		addr, _ := netip.AddrFromSlice(ip)
 		return netip.AddrPortFrom(addr.Unmap(), port)
 	}
-	return f(Flow{
+	return Flow{
 		Protocol: protocols[flow.Forward.Protocol],
 		From:     at(flow.Forward.SrcIP, flow.Forward.SrcPort),
 		To:       at(flow.Forward.DstIP, flow.Forward.DstPort),
 		Server:   at(flow.Reverse.SrcIP, flow.Reverse.SrcPort),
-	})
+	}
 }
 
 // Addresses returns the addresses that the machine's own links have.

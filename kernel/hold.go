@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -18,10 +17,10 @@ type Hold struct {
 	Protocol string // tcp, udp or sctp
 	At       netip.AddrPort
 
-	// Serve leaves the socket open to the world, for somebody who accepts or
-	// reads. Otherwise it is deaf: what reaches it is dropped, not refused, so
-	// that a peer tries again until the rules are (back) in place that lead
-	// packets past the socket.
+	// Serve leaves a listening socket open to the world, for somebody who will
+	// accept. Any other is deaf: what reaches it is dropped, not refused, so that
+	// a peer tries again until the rules are in place that lead packets past the
+	// socket, or until somebody who reads from it takes the filter away.
 	Serve bool
 }
 
@@ -40,28 +39,39 @@ func (e *PortError) Error() string { return e.err.Error() }
 // Unwrap returns the cause, a *linkspan.Error or what the kernel said.
 func (e *PortError) Unwrap() error { return e.err }
 
+// Sockets are descriptors of open sockets, as bare numbers: thousands of them
+// are made and handed on at once, and nothing waits on them here.
+type Sockets []int
+
+// Close closes all of them.
+func (s Sockets) Close() {
+	for _, fd := range s {
+		unix.Close(fd)
+	}
+}
+
 // HoldPorts opens a socket for each port in the machine's own namespace: all,
 // or none and a *PortError. A port is free again when the last copy of its
 // socket is closed, whoever has it then and however they ended.
-func (h *Host) HoldPorts(holds []Hold) ([]*os.File, error) {
-	files := make([]*os.File, 0, len(holds))
+func (h *Host) HoldPorts(holds []Hold) (Sockets, error) {
+	if len(holds) == 0 {
+		return nil, nil
+	}
+	sockets := make(Sockets, 0, len(holds))
 	err := h.Inside("", func() error {
 		for i, hold := range holds {
 			fd, err := hold.open()
 			if err != nil {
 				return &PortError{Index: i, Taken: errors.Is(err, unix.EADDRINUSE), err: err}
 			}
-			// Blocking, so that no poller watches it.
-			files = append(files, os.NewFile(uintptr(fd), "port "+hold.At.String()))
+			sockets = append(sockets, fd)
 		}
 		return nil
 	})
 	if err == nil {
-		return files, nil
+		return sockets, nil
 	}
-	for _, file := range files {
-		file.Close()
-	}
+	sockets.Close()
 	var failed *PortError
 	if errors.As(err, &failed) {
 		failed.err = h.whyNotHeld(holds[failed.Index], failed)
@@ -101,7 +111,7 @@ func (p Hold) open() (int, error) {
 	case "sctp":
 		protocol = unix.IPPROTO_SCTP
 	}
-	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, protocol)
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 	if err != nil {
 		return -1, err
 	}
@@ -135,10 +145,24 @@ func (p Hold) prepare(fd, family, kind int) error {
 			return err
 		}
 	}
-	if !p.Serve {
+	if p.Serve && kind == unix.SOCK_DGRAM {
+		if err := askForDestination(fd, family); err != nil {
+			return err
+		}
+	}
+	if !p.Serve || kind == unix.SOCK_DGRAM {
 		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, deaf())
 	}
 	return nil
+}
+
+// askForDestination makes the kernel tell which address a datagram was sent
+// to: an answer must come from there (ip(7), IP_PKTINFO).
+func askForDestination(fd, family int) error {
+	if family == unix.AF_INET6 {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 }
 
 func (p Hold) sockaddr() unix.Sockaddr {

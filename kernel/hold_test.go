@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -18,12 +17,6 @@ func hold(protocol, at string) kernel.Hold {
 	return kernel.Hold{Protocol: protocol, At: netip.MustParseAddrPort(at)}
 }
 
-func closeAll(files []*os.File) {
-	for _, file := range files {
-		file.Close()
-	}
-}
-
 const bindScript = `python3 - <<'END'
 import socket
 s = socket.socket(socket.%s, socket.%s)
@@ -35,7 +28,7 @@ END`
 // A held port is nobody else's until its last copy is closed.
 func TestHoldPorts(t *testing.T) {
 	m := nstest.New(t)
-	files, err := m.Host().HoldPorts([]kernel.Hold{
+	sockets, err := m.Host().HoldPorts([]kernel.Hold{
 		hold("tcp", "0.0.0.0:8080"), hold("tcp", "[::]:8080"), hold("udp", "127.0.0.1:53"), hold("udp", "[::1]:53"),
 	})
 	if err != nil {
@@ -50,18 +43,18 @@ func TestHoldPorts(t *testing.T) {
 		}
 	}
 	m.Sh(t, fmt.Sprintf(bindScript, "AF_INET", "SOCK_DGRAM", "127.0.0.1", 8080)) // another protocol
-	closeAll(files)
+	sockets.Close()
 	m.Sh(t, fmt.Sprintf(bindScript, "AF_INET", "SOCK_STREAM", "0.0.0.0", 8080))
 }
 
 // What reaches a held socket is neither answered nor refused.
 func TestHeldSocketIsDeaf(t *testing.T) {
 	m := nstest.New(t)
-	files, err := m.Host().HoldPorts([]kernel.Hold{hold("tcp", "127.0.0.1:8080")})
+	sockets, err := m.Host().HoldPorts([]kernel.Hold{hold("tcp", "127.0.0.1:8080")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeAll(files)
+	defer sockets.Close()
 	out := m.Sh(t, `python3 - <<'END'
 import socket
 s = socket.socket(); s.settimeout(0.3)
@@ -103,8 +96,8 @@ func TestHoldPortsRefuses(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "no interface of this host has 192.0.2.77 (see: ip addr)") {
 		t.Errorf("an address that is nobody's: %v", err)
 	}
-	files, err := m.Host().HoldPorts([]kernel.Hold{hold("sctp", "0.0.0.0:80")})
-	closeAll(files)
+	sockets, err := m.Host().HoldPorts([]kernel.Hold{hold("sctp", "0.0.0.0:80")})
+	sockets.Close()
 	if err != nil && !errors.Is(err, linkspan.ErrUnsupported) { // a kernel that has SCTP holds it
 		t.Errorf("sctp: %v", err)
 	}

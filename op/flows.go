@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/linkspan/linkspan/kernel"
@@ -25,10 +26,10 @@ func (p Published) has(f kernel.Flow, own map[netip.Addr]bool) bool {
 	return f.Protocol == p.Protocol && sameHost && at >= 0 && at < int(p.Count)
 }
 
-// leads tells whether a flow that was translated leads to the container.
+// leads tells whether a flow leads to the container, translated or relayed.
 func (p Published) leads(f kernel.Flow) bool {
 	at := int(f.Server.Port()) - int(p.To.Port())
-	return f.Protocol == p.Protocol && f.Server.Addr() == p.To.Addr() && at >= 0 && at < int(p.Count) && f.Server != f.To
+	return f.Protocol == p.Protocol && f.Server.Addr() == p.To.Addr() && at >= 0 && at < int(p.Count)
 }
 
 func (p Published) arguments() string {
@@ -78,8 +79,7 @@ type DropFlows struct{ Ports []Published }
 // Do does nothing.
 func (o DropFlows) Do(context.Context, *kernel.Host) error { return nil }
 
-// Undo deletes the flows that are translated to the container's ports. Those
-// that reach it by its own address stay.
+// Undo deletes the flows that lead to the container's ports.
 func (o DropFlows) Undo(_ context.Context, h *kernel.Host) error {
 	return deleteFlows(h, o.Ports, func(p Published, f kernel.Flow) bool { return p.leads(f) })
 }
@@ -101,29 +101,8 @@ func commands(ports []Published, arguments func(Published) string) string {
 	return strings.Join(lines, "\n")
 }
 
-// deleteFlows looks at each family once, however many ports there are.
 func deleteFlows(h *kernel.Host, ports []Published, match func(Published, kernel.Flow) bool) error {
-	for _, ipv6 := range []bool{false, true} {
-		var of []Published
-		for _, p := range ports {
-			if p.Host.Is6() == ipv6 {
-				of = append(of, p)
-			}
-		}
-		if len(of) == 0 {
-			continue
-		}
-		_, err := h.DeleteFlows(ipv6, func(f kernel.Flow) bool {
-			for _, p := range of {
-				if match(p, f) {
-					return true
-				}
-			}
-			return false
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return h.DeleteFlows(func(f kernel.Flow) bool {
+		return slices.ContainsFunc(ports, func(p Published) bool { return match(p, f) })
+	})
 }

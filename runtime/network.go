@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/sandbox"
 )
 
@@ -37,5 +38,5 @@ type Attachment struct {
 	// Ports are what is published, and Holds the sockets that hold those that
 	// are not routed, one a port and in order; the same goes for them.
 	Ports []sandbox.Port
-	Holds []*os.File
+	Holds kernel.Sockets
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/kernel"
@@ -42,11 +41,7 @@ func (r *Runtime) Holding(id linkspan.ID) ([]kernel.Hold, error) {
 // Hold makes the shim of a running container hold the wanted ports and no
 // others. The sockets of the fresh ones are given in the same order; they
 // remain the caller's.
-func (r *Runtime) Hold(id linkspan.ID, wanted []sandbox.Port, fresh []kernel.Hold, files []*os.File) error {
-	fds, err := descriptors(files)
-	if err != nil {
-		return err
-	}
+func (r *Runtime) Hold(id linkspan.ID, wanted []sandbox.Port, fresh []kernel.Hold, sockets kernel.Sockets) error {
 	message := launch.Hold{Wanted: launchPorts(wanted)}
 	for _, h := range fresh {
 		message.Fresh = append(message.Fresh, launch.Port{Protocol: h.Protocol, Host: h.At.Addr().String(), First: int(h.At.Port()), Count: 1})
@@ -56,7 +51,7 @@ func (r *Runtime) Hold(id linkspan.ID, wanted []sandbox.Port, fresh []kernel.Hol
 		return fmt.Errorf("connecting to the shim of container %s: %w", id.Short(), err)
 	}
 	defer conn.Close()
-	if err = conn.SendFiles(fds); err == nil {
+	if err = conn.SendFiles(sockets); err == nil {
 		err = conn.Send(launch.ReqHold, launch.Encode(&message))
 	}
 	if err != nil {
@@ -92,16 +87,4 @@ func launchPorts(ports []sandbox.Port) []launch.Port {
 		rows = append(rows, row)
 	}
 	return rows
-}
-
-func descriptors(files []*os.File) ([]int, error) {
-	fds := make([]int, 0, len(files))
-	for _, file := range files {
-		fd, err := descriptor(file)
-		if err != nil {
-			return nil, fmt.Errorf("handing %s to the shim: %w", file.Name(), err)
-		}
-		fds = append(fds, fd)
-	}
-	return fds, nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 
@@ -122,7 +121,8 @@ func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *
 		return err
 	}
 	attachment, err := r.options.Networks.Attach(ctx, c)
-	for _, file := range slices.Concat(attachment.Keep, attachment.Holds) {
+	defer attachment.Holds.Close()
+	for _, file := range attachment.Keep {
 		defer file.Close() //nolint:errcheck // the shim has its own, or there is no container
 	}
 	if err != nil {
@@ -152,7 +152,7 @@ func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *
 	}
 	spec.Devices = devices
 	spec.Keep, spec.Ports = len(attachment.Keep), launchPorts(attachment.Ports)
-	return r.send(e, spec, slices.Concat(attachment.Keep, attachment.Holds), started)
+	return r.send(e, spec, attachment, started)
 }
 
 // startError is a refusal of the shim.
@@ -164,19 +164,22 @@ type startError struct {
 func (s *startError) Error() string { return s.text }
 
 // send launches, with the streams of those who attached before.
-func (r *Runtime) send(e *entry, spec *launch.Spec, keep []*os.File, started *run) error {
+func (r *Runtime) send(e *entry, spec *launch.Spec, attachment Attachment, started *run) error {
 	waiting := e.takePending()
-	fds := make([]int, 0, len(waiting)+len(keep))
+	fds := make([]int, 0, len(waiting)+len(attachment.Keep)+len(attachment.Holds))
 	for _, p := range waiting {
 		defer unix.Close(p.fd)
 		fds = append(fds, p.fd)
 		spec.Attached = append(spec.Attached, p.want)
 	}
-	kept, err := descriptors(keep)
-	if err != nil {
-		return err
+	for _, file := range attachment.Keep {
+		fd, err := descriptor(file)
+		if err != nil {
+			return fmt.Errorf("handing %s to the shim: %w", file.Name(), err)
+		}
+		fds = append(fds, fd)
 	}
-	fds = append(fds, kept...)
+	fds = append(fds, attachment.Holds...)
 	if err := started.conn.SendFiles(fds); err != nil {
 		return fmt.Errorf("handing descriptors to the shim: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/drivers/bridge"
 	"github.com/linkspan/linkspan/drivers/remote"
+	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/firewall/iptables"
 	"github.com/linkspan/linkspan/firewall/nftables"
 	"github.com/linkspan/linkspan/ipam"
@@ -150,8 +151,9 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 		return err
 	}
 	events, history := api.NewEvents(), api.NewHistory()
+	guard, _ := rules.(firewall.Guard) // nftables alone can look into a bridge
 	s.controller = controller.New(controller.Options{
-		Host: s.host, Store: s.store, Holder: holder{s}, Firewall: rules, ExecRoot: config.ExecRoot,
+		Host: s.host, Store: s.store, Holder: holder{s}, Firewall: rules, Guard: guard, ExecRoot: config.ExecRoot,
 		Drivers: builtIn(), Plugins: s.plugins, Defaults: defaults(config), Events: events.Network, Trace: history.Trace, Logf: logf,
 	})
 	s.containers, err = runtime.New(runtime.Options{
@@ -276,6 +278,7 @@ func defaults(config DaemonConfig) controller.Defaults {
 	}
 	d.IPv6, d.FixedCIDR6 = config.IPv6, config.FixedCIDR6
 	d.PublishAddress = config.IP
+	d.Options[bridge.OptionBinding] = config.IP.String()
 	config.apply(&d)
 	return d
 }

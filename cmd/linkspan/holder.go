@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/sandbox"
@@ -16,6 +14,6 @@ func (h holder) Holding(owner linkspan.ID) ([]kernel.Hold, error) {
 	return h.s.containers.Holding(owner)
 }
 
-func (h holder) Hold(owner linkspan.ID, wanted []sandbox.Port, fresh []kernel.Hold, files []*os.File) error {
-	return h.s.containers.Hold(owner, wanted, fresh, files)
+func (h holder) Hold(owner linkspan.ID, wanted []sandbox.Port, fresh []kernel.Hold, sockets kernel.Sockets) error {
+	return h.s.containers.Hold(owner, wanted, fresh, sockets)
 }

@@ -90,7 +90,7 @@ func TestScriptMakesTheSame(t *testing.T) {
 	if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")); diff != "" {
 		t.Errorf("what the script makes is not what the daemon made (- daemon, + script):\n%s", diff)
 	}
-	s.machine.Sh(t, `nft delete table inet linkspan; sysctl -qw net/ipv4/ip_forward=0
+	s.machine.Sh(t, `nft delete table inet linkspan; nft delete table bridge linkspan; sysctl -qw net/ipv4/ip_forward=0
 for l in $(ip -br link show type bridge | cut -d' ' -f1); do ip link del $l; done
 for ns in $(ip netns | cut -d' ' -f1 | grep ^linkspan-); do ip netns del $ns; done`)
 

@@ -350,7 +350,7 @@ while True:
     except OSError: pass
     time.sleep(0.05)'`)
 	flows := func() []kernel.Flow {
-		flows, err := s.machine.Host().Flows(false)
+		flows, err := s.machine.Host().Flows()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -59,6 +59,7 @@ func parse(n network.Network) (options, error) {
 		mode6:      r.mode(OptionMode6),
 	}
 	r.addr(OptionBinding)
+	r.flag("linkspan.port_security", true) // the controller's to act upon
 	if r.err == nil && !n.Internal && (o.mode4 == isolated || o.mode6 == isolated) {
 		r.err = errors.New("gateway mode 'isolated' can only be used for an internal network")
 	}

@@ -31,6 +31,9 @@ func Kinds() op.Kinds {
 		"nft-put":      PutElements{},
 		"nft-resolver": AddResolver{},
 		"nft-switch":   SwitchElements{},
+
+		"nft-guard":      AddGuard{},
+		"nft-guard-port": GuardPort{},
 	}
 }
 

@@ -152,9 +152,13 @@ func (o AddElements) String() string {
 }
 
 func (o AddElements) words() string {
-	words := make([]string, len(o.Elements))
-	for i, e := range o.Elements {
-		words[i] = e.String()
+	const most = 8 // for a reader
+	words := make([]string, 0, most)
+	for _, e := range o.Elements[:min(most, len(o.Elements))] {
+		words = append(words, e.String())
+	}
+	if left := len(o.Elements) - most; left > 0 {
+		words = append(words, fmt.Sprintf("and %d more", left))
 	}
 	return strings.Join(words, ", ")
 }

@@ -28,10 +28,16 @@ func (Backend) Ports(bridge string, ports []sandbox.Port) op.Plan {
 	if elements == nil {
 		return nil
 	}
+	bySet(elements)
 	return op.Plan{{
 		Why: "Published: " + strings.Join(words, ", ") + ".",
 		Op:  AddElements{elements},
 	}}
+}
+
+// bySet puts elements of one set side by side: they fit into one message.
+func bySet(elements []Element) {
+	slices.SortStableFunc(elements, func(a, b Element) int { return strings.Compare(a.Set, b.Set) })
 }
 
 func portElements(bridge string, p sandbox.Port) []Element {

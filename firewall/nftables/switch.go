@@ -37,6 +37,7 @@ func elementsOf(bridge string, ports []sandbox.Port) []Element {
 			elements = append(elements, portElements(bridge, p)...)
 		}
 	}
+	bySet(elements)
 	return elements
 }
 

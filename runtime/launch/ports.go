@@ -102,9 +102,10 @@ func (p *ports) release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true
-	for key := range p.sockets {
-		p.drop(key)
+	for _, fd := range p.sockets {
+		unix.Close(fd) // which ends its service, too
 	}
+	p.sockets = nil
 }
 
 // list tells what is held.

@@ -66,12 +66,10 @@ func New() (*Relay, error) {
 	return r, nil
 }
 
-// Serve begins to serve a socket, or changes where it leads. The descriptor
-// remains the caller's, who calls Stop before closing it.
+// Serve begins to serve a socket, or changes where it leads. The socket does
+// not block, and one for datagrams tells their destination (IP_PKTINFO). The
+// descriptor remains the caller's, who calls Stop before closing it.
 func (r *Relay) Serve(fd int, s Service) error {
-	if err := prepare(fd, s); err != nil {
-		return err
-	}
 	r.mu.Lock()
 	_, known := r.services[fd]
 	r.services[fd] = s
@@ -79,28 +77,13 @@ func (r *Relay) Serve(fd int, s Service) error {
 	if known {
 		return nil
 	}
+	if s.Datagrams {
+		// What came before the rules that lead past the socket was dropped.
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
 	return r.watch(fd)
-}
-
-// prepare makes a socket hear, and tell which address a datagram was sent to:
-// an answer must come from there (ip(7), IP_PKTINFO).
-func prepare(fd int, s Service) error {
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return os.NewSyscallError("fcntl", err)
-	}
-	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return os.NewSyscallError("setsockopt", err)
-	}
-	if !s.Datagrams {
-		return nil
-	}
-	if sa, _ := unix.Getsockname(fd); addrOf(sa).Addr().Is4() {
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
-	} else {
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
-	}
-	return os.NewSyscallError("setsockopt", err)
 }
 
 func (r *Relay) watch(fd int) error {
@@ -114,8 +97,7 @@ func (r *Relay) control(f func(epoll int) error) error {
 	return errors.Join(err, os.NewSyscallError("epoll_ctl", got))
 }
 
-// Stop ends the service of a socket, which is deaf from then on (see
-// Documentation/networking/filter.rst). Connections under way go on.
+// Stop ends the service of a socket. Connections under way go on.
 func (r *Relay) Stop(fd int) {
 	r.mu.Lock()
 	_, known := r.services[fd]
@@ -132,8 +114,6 @@ func (r *Relay) Stop(fd int) {
 	}
 	if known {
 		r.control(func(epoll int) error { return unix.EpollCtl(epoll, unix.EPOLL_CTL_DEL, fd, nil) })
-		deaf := unix.SockFprog{Len: 1, Filter: &unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}}
-		unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &deaf)
 	}
 }
 

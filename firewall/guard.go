@@ -1,0 +1,25 @@
+package firewall
+
+import (
+	"net/netip"
+
+	"github.com/linkspan/linkspan/op"
+)
+
+// Station is a container at a port of a bridge: whom it may claim to be.
+type Station struct {
+	Link  string // the host's end of its cable
+	MAC   string
+	Addrs []netip.Addr // of either family
+}
+
+// Guard plans port security: what a station sends must bear its own MAC and
+// addresses, and be neither a router's advertisement nor a DHCP server's offer.
+// Otherwise any container with CAP_NET_RAW, which Docker's have, could take a
+// neighbour's place, or the gateway's.
+type Guard interface {
+	// GuardBase plans what all stations share, once per machine.
+	GuardBase() op.Plan
+	// Station plans the guard of one port. GuardBase must have been done.
+	Station(Station) op.Plan
+}
