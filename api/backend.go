@@ -28,6 +28,7 @@ type Networking interface {
 	networkMaker
 	networkUpdater
 	diagnoser
+	mender
 	connector
 	explainer
 	connectionExplainer

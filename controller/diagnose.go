@@ -21,7 +21,8 @@ func (c *Controller) Diagnose(ctx context.Context) ([]doctor.Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := doctor.Examine(seen, c.subjects())
+	found := c.obstacles(&seen)
+	found = append(found, doctor.Examine(seen, c.subjects())...)
 	found = append(found, c.differences(ctx)...)
 	orphans, err := c.orphans()
 	for _, name := range orphans {

@@ -125,7 +125,7 @@ func newRoot(a *app) *cobra.Command {
 	root.Flags().Bool("version", false, "print the version of this command")
 	root.AddCommand(
 		newNetwork(a), newRun(a), newCreate(a), newStart(a), newStop(a), newRestart(a), newKill(a), newRm(a),
-		newPs(a), newExec(a), newAttach(a), newLogs(a), newInspect(a), newPort(a), newWait(a), newRename(a),
+		newPs(a), newExec(a), newAttach(a), newLogs(a), newInspect(a), newPort(a), newFirewall(a), newWait(a), newRename(a),
 		newBrctl(a), newTopology(a), newNsls(a), newCapture(a), newHistory(a), newScript(a), newLab(a), newPause(a), newUnpause(a), newUpdate(a), newTop(a), newStats(a), newEvents(a), newInfo(a), newVersion(a), newExplain(a), newDoctor(a),
 		newImage(a), newImages(a), newImport(a), newLoad(a), newPull(a), newPush(a), newSave(a), newTag(a), newRmi(a),
 		newVolume(a), newCp(a), newExport(a), newDiff(a), newCommit(a),

@@ -81,26 +81,31 @@ func stoppedByNFT(h *kernel.Host, available bool) bool {
 	if !available {
 		return false
 	}
-	obstacles, err := nftables.Obstacles(h, []string{stranger})
+	obstacles, err := nftables.Obstacles(h, []string{stranger}, []string{stranger})
 	return err == nil && slices.ContainsFunc(obstacles, func(o firewall.Obstacle) bool {
 		return o.Chain == "chain FORWARD of table ip filter" || o.Chain == "chain FORWARD of table ip6 filter"
 	})
 }
 
 // Obstacles returns rules and policies of others that stop what is forwarded
-// from or to one of the given links, which are bridges of networks that are not
-// internal, whatever our own rules say.
-func Obstacles(h *kernel.Host, links []string) ([]firewall.Obstacle, error) {
+// from or to one of the given links, whatever our own rules say. The links are
+// bridges of networks that are not internal: four of those with IPv4, six of
+// those with IPv6.
+func Obstacles(h *kernel.Host, four, six []string) ([]firewall.Obstacle, error) {
 	var all []firewall.Obstacle
-	if len(links) == 0 {
-		return nil, nil
+	var families []bool
+	if len(four) > 0 {
+		families = append(families, false)
+	}
+	if len(six) > 0 {
+		families = append(families, true)
 	}
 	var errs []error
 	if nftables.Available(h) == nil {
-		found, err := nftables.Obstacles(h, links)
+		found, err := nftables.Obstacles(h, four, six)
 		all, errs = append(all, found...), append(errs, err)
 	}
-	found, err := iptables.Obstacles(h)
+	found, err := iptables.Obstacles(h, families...)
 	all, errs = append(all, found...), append(errs, err)
 	if err := errors.Join(errs...); err != nil {
 		return all, fmt.Errorf("looking for rules that stop forwarded packets: %w", err)

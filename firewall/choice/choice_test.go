@@ -88,7 +88,7 @@ func TestObstacles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := nstest.New(t)
 			m.Sh(t, c.script)
-			found, err := choice.Obstacles(m.Host(), []string{"br-lab"})
+			found, err := choice.Obstacles(m.Host(), []string{"br-lab"}, []string{"br-lab"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,10 +117,13 @@ func TestChoiceOvercomes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if found, err := choice.Obstacles(m.Host(), nil, []string{"br-lab"}); err != nil || len(found) != 1 || !strings.Contains(found[0].Chain, "ip6") {
+				t.Errorf("obstacles of IPv6 alone: %v (%v)", found, err)
+			}
 			network := lab()
 			network.Subnets = append(network.Subnets, netip.MustParsePrefix("fd77::/64"))
 			do(t, m, append(made.Backend.Base(), made.Backend.Network(network)...))
-			if found, err := choice.Obstacles(m.Host(), []string{"br-lab"}); err != nil || len(found) != 0 {
+			if found, err := choice.Obstacles(m.Host(), []string{"br-lab"}, []string{"br-lab"}); err != nil || len(found) != 0 {
 				t.Errorf("obstacles: %v (%v)", found, err)
 			}
 			m.Sh(t, clean)

@@ -13,12 +13,12 @@ import (
 	"github.com/linkspan/linkspan/kernel"
 )
 
-// Obstacles returns what in the FORWARD chains of iptables-legacy stops
-// forwarded packets, unless our own rules come first there. What iptables-nft
+// Obstacles returns what in the FORWARD chains of iptables-legacy, that of IPv4
+// (false), IPv6 (true) or both, stops forwarded packets, unless our own rules come first there. What iptables-nft
 // has is a part of nftables: see nftables.Obstacles.
-func Obstacles(h *kernel.Host) ([]firewall.Obstacle, error) {
+func Obstacles(h *kernel.Host, families ...bool) ([]firewall.Obstacle, error) {
 	var found []firewall.Obstacle
-	for _, ipv6 := range []bool{false, true} {
+	for _, ipv6 := range families {
 		rules, err := legacyForward(h, ipv6)
 		if err != nil {
 			return found, err

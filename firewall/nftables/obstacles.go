@@ -3,6 +3,7 @@ package nftables
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -14,10 +15,10 @@ import (
 
 // Obstacles returns rules and policies of other tables that stop what is
 // forwarded from or to one of the links, whatever our own rules say: a packet
-// must be accepted by each base chain that it passes. Rules of iptables-nft are
-// among them. A rule whose conditions are about anything but the names of links
-// is passed over.
-func Obstacles(h *kernel.Host, links []string) ([]firewall.Obstacle, error) {
+// must be accepted by each base chain that it passes. four are links that carry
+// IPv4, six IPv6. Rules of iptables-nft are among them. A rule whose conditions
+// are about anything but the names of links is passed over.
+func Obstacles(h *kernel.Host, four, six []string) ([]firewall.Obstacle, error) {
 	var found []firewall.Obstacle
 	err := h.Transact("", func(conn *nftables.Conn) error {
 		found = nil
@@ -30,6 +31,13 @@ func Obstacles(h *kernel.Host, links []string) ([]firewall.Obstacle, error) {
 				continue
 			}
 			w := walk{conn: conn, chains: chains, table: c.Table, rules: make(map[string][]*nftables.Rule)}
+			links := slices.Concat(four, six)
+			switch c.Table.Family {
+			case nftables.TableFamilyIPv4:
+				links = four
+			case nftables.TableFamilyIPv6:
+				links = six
+			}
 			rule, err := w.obstacle(c, links)
 			if err != nil {
 				return err
