@@ -115,7 +115,7 @@ func newEngine(t *testing.T) *engine {
 
 func prunable(name string) bool { return name != "bridge" && name != "host" && name != "none" }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

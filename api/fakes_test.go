@@ -311,7 +311,7 @@ func webSettings() container.NetworkSettings {
 	}
 }
 
-func newTestServer(t *testing.T, n *fakeNetworking, c *fakeContainers) *Server {
+func newTestServer(t testing.TB, n *fakeNetworking, c *fakeContainers) *Server {
 	t.Helper()
 	images, err := image.Open(image.Options{DataRoot: t.TempDir(), InUse: func() []image.User { return nil }, Events: func(image.Event) {}, Logf: t.Logf})
 	must(t, err)

@@ -23,7 +23,7 @@ func (s *Server) listContainers(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	now := s.now()
+	now, sized := s.now(), boolean(r, "size")
 	list := []container.Summary{}
 	for _, c := range s.containers.List() {
 		if want.limit > 0 && len(list) == want.limit {
@@ -36,7 +36,7 @@ func (s *Server) listContainers(w http.ResponseWriter, r *http.Request) error {
 		if !want.network(summary.NetworkSettings.Networks) {
 			continue
 		}
-		if boolean(r, "size") {
+		if sized {
 			if summary.SizeRw, summary.SizeRootFs, err = s.containers.Size(r.Context(), summary.ID, true); errors.Is(err, linkspan.ErrNotFound) {
 				continue // it has gone since
 			} else if err != nil {

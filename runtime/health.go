@@ -118,19 +118,17 @@ func (r *Runtime) probed(e *entry, started *run, result container.HealthcheckRes
 		return
 	}
 	changed := false
-	c := e.update(func(c *Container) {
+	c := r.keep(e, "checking", func(c *Container) bool {
 		if c.State.Health == nil || !c.State.Running() {
-			return
+			return false
 		}
 		h := nextHealth(*c.State.Health, c.Config.Healthcheck, result, result.Start.Sub(c.State.StartedAt))
 		changed = h.Status != c.State.Health.Status
 		c.State.Health = &h
+		return changed
 	})
 	if !changed {
 		return
-	}
-	if err := r.saveState(c); err != nil {
-		r.options.Logf("checking container %s: %v", c.ID.Short(), err)
 	}
 	r.event(c, "health_status: "+string(c.State.Health.Status))
 }

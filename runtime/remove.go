@@ -28,7 +28,7 @@ func (r *Runtime) Remove(ctx context.Context, ref string, o RemoveOptions) error
 	}
 	e.verb.Lock()
 	defer e.verb.Unlock()
-	c := e.get()
+	c, exits := e.snapshot()
 	if e.isRemoved() {
 		return linkspan.Errorf(linkspan.ErrNotFound, "No such container: %s", ref)
 	}
@@ -46,7 +46,7 @@ func (r *Runtime) Remove(ctx context.Context, ref string, o RemoveOptions) error
 			return linkspan.Errorf(linkspan.ErrConflict, "cannot remove container %q: container is running: stop the container before removing or force remove", "/"+c.Name)
 		}
 		r.askedToEnd(e)
-		if err := r.kill(ctx, e, e.exitCount()); err != nil {
+		if err := r.kill(ctx, e, exits); err != nil {
 			return fmt.Errorf("cannot remove container %q: %w", "/"+c.Name, err)
 		}
 	}

@@ -89,30 +89,25 @@ func (r *Runtime) restartLater(e *entry) {
 // lock, and tells whether there was one.
 func (r *Runtime) noRestart(e *entry) bool {
 	had := false
-	c := e.update(func(c *Container) {
+	r.keep(e, "stopping", func(c *Container) bool {
 		if had = c.State.Status == container.StateRestarting; had {
 			c.State.Status, c.State.Stopped = container.StateExited, true
 		}
+		return had
 	})
-	if !had {
-		return false
-	}
-	if err := r.saveState(c); err != nil {
-		r.options.Logf("stopping container %s: %v", c.ID.Short(), err)
-	}
-	return true
+	return had
 }
 
 // askedToEnd notes that the end of this run is somebody's wish. Only a policy
 // that could want it otherwise makes it worth a file.
 func (r *Runtime) askedToEnd(e *entry) {
-	c := e.update(func(c *Container) { c.State.Stopped = true })
-	if c.HostConfig.RestartPolicy.IsNone() || !c.State.Running() {
-		return
-	}
-	if err := r.saveState(c); err != nil {
-		r.options.Logf("stopping container %s: %v", c.ID.Short(), err)
-	}
+	r.keep(e, "stopping", func(c *Container) bool {
+		if !c.State.Running() {
+			return false
+		}
+		c.State.Stopped = true
+		return !c.HostConfig.RestartPolicy.IsNone()
+	})
 }
 
 // Resume lets restart policies act after Recover: it starts what the policies

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/internal/nstest"
 )
 
@@ -112,6 +114,27 @@ func TestRestartUntilStopped(t *testing.T) {
 			t.Errorf("%s: it runs again", end)
 		}
 		cancel()
+	}
+}
+
+// TestStopAtTheEnd: a stop that meets the process's own end is a stop.
+func TestStopAtTheEnd(t *testing.T) {
+	b := open(t)
+	c := b.create(t, "exit 0", policy("always", 0))
+	for i := range 40 {
+		if err := b.Start(t.Context(), string(c.ID)); err != nil && !errors.Is(err, linkspan.ErrNotModified) {
+			t.Fatal(err)
+		}
+		pause, cancel := context.WithTimeout(t.Context(), time.Duration(i)*200*time.Microsecond)
+		<-pause.Done()
+		cancel()
+		timeout := time.Duration(0)
+		if err := b.Stop(t.Context(), string(c.ID), StopOptions{Timeout: &timeout}); err != nil && !errors.Is(err, linkspan.ErrNotModified) {
+			t.Errorf("stop %d: %v", i, err)
+		}
+		if got, err := b.Get(string(c.ID)); err != nil || got.State.Active() {
+			t.Errorf("after stop %d: %v %+v", i, err, got.State)
+		}
 	}
 }
 

@@ -70,6 +70,7 @@ type Runtime struct {
 // entry is a container in memory.
 type entry struct {
 	verb sync.Mutex // one verb at a time
+	file sync.Mutex // held while the state changes together with its file; taken after verb
 
 	mu      sync.Mutex // guards what follows; held for moments only
 	c       Container
@@ -242,6 +243,30 @@ func (e *entry) update(f func(*Container)) Container {
 	f(&e.c)
 	e.wake()
 	return e.c
+}
+
+// snapshot returns the container, and how many of its runs had ended then: who
+// waits for the end of the run that it sees here must not count later.
+func (e *entry) snapshot() (Container, int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.c, e.exits
+}
+
+// keep changes the container and writes its state if f says so. An end that
+// nobody asked for may come at any time, and writes as well.
+func (r *Runtime) keep(e *entry, doing string, f func(*Container) bool) Container {
+	e.file.Lock()
+	defer e.file.Unlock()
+	write := false
+	c := e.update(func(c *Container) { write = f(c) })
+	if !write {
+		return c
+	}
+	if err := r.saveState(c); err != nil {
+		r.options.Logf("%s container %s: %v", doing, c.ID.Short(), err)
+	}
+	return c
 }
 
 // wake must be called with mu held.

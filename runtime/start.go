@@ -59,7 +59,7 @@ func (r *Runtime) start(ctx context.Context, e *entry, asked bool) error {
 	if err != nil {
 		return r.startFailed(ctx, e, err, asked)
 	}
-	c = e.update(func(c *Container) {
+	c = r.keep(e, "starting", func(c *Container) bool {
 		count := c.State.RestartCount
 		if asked {
 			count, e.pause = 0, 0
@@ -68,10 +68,8 @@ func (r *Runtime) start(ctx context.Context, e *entry, asked bool) error {
 			Status: container.StateRunning, Pid: started.status.Pid, StartedAt: time.Unix(0, started.status.At).UTC(), BootID: r.bootID,
 			FinishedAt: c.State.FinishedAt, RestartCount: count, Health: newHealth(c.Config.Healthcheck),
 		}
+		return true
 	})
-	if err := r.saveState(c); err != nil {
-		r.options.Logf("starting container %s: %v", c.ID.Short(), err)
-	}
 	r.event(c, "start")
 	r.lookAfter(e, started)
 	return nil
@@ -232,7 +230,7 @@ func (r *Runtime) startFailed(ctx context.Context, e *entry, err error, asked bo
 	} else {
 		kind = nil
 	}
-	c := e.update(func(c *Container) {
+	c := r.keep(e, "starting", func(c *Container) bool {
 		c.State.ExitCode, c.State.Error = code, err.Error()
 		if c.State.Status == container.StateRestarting {
 			c.State.Status, c.State.FinishedAt = container.StateExited, time.Now().UTC()
@@ -241,12 +239,10 @@ func (r *Runtime) startFailed(ctx context.Context, e *entry, err error, asked bo
 			c.State.Status = container.StateRestarting
 		}
 		e.exits++
+		return true
 	})
 	if isStatus(c, container.StateRestarting) {
 		r.restartLater(e)
-	}
-	if serr := r.saveState(c); serr != nil {
-		r.options.Logf("starting container %s: %v", c.ID.Short(), serr)
 	}
 	r.dropPending(e)
 	if c.HostConfig.AutoRemove {
@@ -343,11 +339,12 @@ func (r *Runtime) finish(e *entry, started *run, status launch.Status) {
 		started.process.Wait() // it ends beside us; nothing of it is to be left when the exit is seen
 	}
 	// The file first, so that nobody is told what a crash could take back.
+	e.file.Lock()
 	e.mu.Lock()
 	c.State = State{
 		Status: container.StateExited, ExitCode: status.Code, Error: status.Text, OOMKilled: oom,
 		StartedAt: c.State.StartedAt, FinishedAt: at, BootID: r.bootID,
-		RestartCount: c.State.RestartCount, Stopped: e.c.State.Stopped, Health: endedHealth(c.State.Health),
+		RestartCount: e.c.State.RestartCount, Stopped: e.c.State.Stopped, Health: endedHealth(e.c.State.Health),
 	}
 	if e.again(&c, at.Sub(c.State.StartedAt)) {
 		c.State.Status = container.StateRestarting
@@ -356,20 +353,11 @@ func (r *Runtime) finish(e *entry, started *run, status launch.Status) {
 	if err := r.saveState(c); err != nil {
 		r.options.Logf("ending container %s: %v", c.ID.Short(), err)
 	}
-	late := false // somebody asked for the end while the file was written
 	c = e.update(func(live *Container) {
-		late = live.State.Stopped && !c.State.Stopped
 		live.State = c.State
-		if late {
-			live.State.Status, live.State.Stopped = container.StateExited, true
-		}
 		e.exits++
 	})
-	if late {
-		if err := r.saveState(c); err != nil {
-			r.options.Logf("ending container %s: %v", c.ID.Short(), err)
-		}
-	}
+	e.file.Unlock()
 	if isStatus(c, container.StateRestarting) {
 		r.restartLater(e)
 	}

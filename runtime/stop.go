@@ -10,6 +10,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/sys/signal"
+	"golang.org/x/sys/unix"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/runtime/launch"
@@ -38,12 +39,8 @@ func (r *Runtime) Stop(ctx context.Context, ref string, o StopOptions) error {
 	}
 	e.verb.Lock()
 	defer e.verb.Unlock()
-	if r.noRestart(e) {
-		r.event(e.get(), "stop")
-		return nil
-	}
-	c := e.get()
-	if !c.State.Running() {
+	c, exits := e.snapshot()
+	if !c.State.Active() {
 		return linkspan.Errorf(linkspan.ErrNotModified, "container %s is not running", c.ID)
 	}
 	number, timeout, err := stopPlan(c, o)
@@ -51,9 +48,18 @@ func (r *Runtime) Stop(ctx context.Context, ref string, o StopOptions) error {
 		return err
 	}
 	r.askedToEnd(e)
-	exits := e.exitCount()
+	if r.noRestart(e) {
+		r.event(c, "stop")
+		return nil
+	}
 	if err := r.signal(c, number); err != nil {
-		return fmt.Errorf("cannot stop container: %s: %w", ref, err)
+		// The shim is gone, or about to go since the process has just ended:
+		// what cannot be asked to end is seen to its end.
+		if err := r.kill(ctx, e, exits); err != nil {
+			return fmt.Errorf("cannot stop container: %s: %w", ref, err)
+		}
+		r.event(c, "stop")
+		return nil
 	}
 	if isStatus(c, container.StatePaused) {
 		// The signal arrives when the processes go on.
@@ -122,6 +128,10 @@ func (r *Runtime) Kill(ctx context.Context, ref, name string) error {
 			return err
 		}
 	}
+	c, exits := e.snapshot()
+	if ends(c, number) {
+		r.askedToEnd(e)
+	}
 	if isStatus(e.get(), container.StateRestarting) {
 		e.verb.Lock()
 		gaveUp := r.noRestart(e)
@@ -129,19 +139,19 @@ func (r *Runtime) Kill(ctx context.Context, ref, name string) error {
 		if gaveUp {
 			return nil
 		}
+		c, exits = e.snapshot()
 	}
-	if ends(e.get(), number) {
-		r.askedToEnd(e)
-	}
-	c := e.get()
 	if !c.State.Running() {
 		return linkspan.Errorf(linkspan.ErrConflict, "cannot kill container: %s: %w", ref, errNotRunning(c))
 	}
 	// Not a verb that waits its turn: it must reach a container that somebody
 	// is stopping.
-	exits := e.exitCount()
 	if number != syscall.SIGKILL {
-		if err := r.signal(c, number); err != nil {
+		err := r.signal(c, number)
+		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) { // it has just ended
+			err = errNotRunning(c)
+		}
+		if err != nil {
 			return fmt.Errorf("cannot kill container: %s: %w", ref, err)
 		}
 		return nil
@@ -250,18 +260,13 @@ func (r *Runtime) thaw(ctx context.Context, e *entry) error {
 
 // setPaused leaves a container alone that has ended meanwhile.
 func (r *Runtime) setPaused(e *entry, paused bool) {
-	c := e.update(func(c *Container) {
+	r.keep(e, "pausing", func(c *Container) bool {
 		switch {
 		case paused && c.State.Status == container.StateRunning:
 			c.State.Status = container.StatePaused
 		case !paused && c.State.Status == container.StatePaused:
 			c.State.Status = container.StateRunning
 		}
+		return c.State.Running()
 	})
-	if !c.State.Running() {
-		return
-	}
-	if err := r.saveState(c); err != nil {
-		r.options.Logf("pausing container %s: %v", c.ID.Short(), err)
-	}
 }
