@@ -126,19 +126,33 @@ func serve(t *testing.T, m *nstest.Machine, listen, answer string) {
 
 // A question asked while no daemon runs is answered by the next one.
 func TestQuestionsWaitForTheNextDaemon(t *testing.T) {
+	t.Run("of a container that starts", func(t *testing.T) { questionsWait(t, false) })
+	t.Run("of one that joins its first user's network later", func(t *testing.T) { questionsWait(t, true) })
+}
+
+func questionsWait(t *testing.T, late bool) {
 	m := nstest.New(t)
 	r := newRoots(t)
 	first := start(t, m, r)
 	first.network(t, "lab", subnet("10.77.0.0/24"))
 	probe := spec("probe", "lab")
+	if late {
+		probe = spec("probe", "bridge")
+	}
 	must(t, first.Reserve(probe))
 	a, err := first.Attach(t.Context(), probe.ID)
 	must(t, err)
-	defer func() {
-		for _, file := range a.Keep {
-			file.Close()
-		}
-	}()
+	kept := a.Keep
+	if late {
+		must(t, first.Connect(t.Context(), "lab", probe.ID, nil))
+		kept = r.shims.handed(probe.ID)
+	} else {
+		defer func() {
+			for _, file := range kept {
+				file.Close()
+			}
+		}()
+	}
 	first.stop(t)
 	type answer struct{ how, text string }
 	answers := make(chan answer)
@@ -162,7 +176,7 @@ func TestQuestionsWaitForTheNextDaemon(t *testing.T) {
 		t.Fatal("the questions did not reach the sockets")
 	}
 	second := start(t, m, r)
-	must(t, second.Resume(probe.ID, a.Keep))
+	must(t, second.Resume(probe.ID, kept))
 	for range 2 {
 		if got := <-answers; got.text != "10.77.0.2" {
 			t.Errorf("dig %s, asked between two daemons: %q", got.how, got.text)

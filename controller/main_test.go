@@ -62,6 +62,36 @@ func newRoots(t testing.TB) roots {
 type shims struct {
 	mu   sync.Mutex
 	held map[linkspan.ID]map[kernel.Hold]*os.File
+	kept map[linkspan.ID][]*os.File // handed over late, by Keep
+}
+
+func (s *shims) Keep(owner linkspan.ID, files []*os.File) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept == nil {
+		s.kept = make(map[linkspan.ID][]*os.File)
+	}
+	for _, file := range s.kept[owner] {
+		file.Close()
+	}
+	s.kept[owner] = nil
+	for _, file := range files {
+		raw, err := file.SyscallConn() // Fd would make the socket block, for its other holders too
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { s.kept[owner] = append(s.kept[owner], duplicate(int(fd))) })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// handed returns what Keep got, which remains theirs.
+func (s *shims) handed(owner linkspan.ID) []*os.File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept[owner]
 }
 
 func (s *shims) Holding(owner linkspan.ID) ([]kernel.Hold, error) {
@@ -120,6 +150,12 @@ func (s *shims) end() {
 			file.Close()
 		}
 		delete(s.held, owner)
+	}
+	for owner, files := range s.kept {
+		for _, file := range files {
+			file.Close()
+		}
+		delete(s.kept, owner)
 	}
 }
 

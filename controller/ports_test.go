@@ -277,7 +277,7 @@ func TestPublishSweep(t *testing.T) {
 					if !ended {
 						d.stop(t)
 						d = start(t, m, roots, pull)
-						must(t, d.Resume(testID, nil))
+						must(t, d.Resume(testID, d.shims.handed(testID)))
 					} else if err == nil {
 						break
 					} else if !errors.Is(err, errPulled) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"reflect"
 	"slices"
 
@@ -17,8 +18,11 @@ import (
 )
 
 // Holder is whoever outlives the daemon and keeps, for a container, the sockets
-// that hold its published ports: its shim.
+// that hold its published ports, and those of its resolver: its shim.
 type Holder interface {
+	// Keep hands over, for a running container, what Attachment.Keep is for one
+	// that starts. The files remain the caller's.
+	Keep(owner linkspan.ID, files []*os.File) error
 	// Holding returns what is held for a running container.
 	Holding(owner linkspan.ID) ([]kernel.Hold, error)
 	// Hold hands over sockets for the fresh ports, in order, and lets go of

@@ -287,6 +287,10 @@ func (c *Controller) Resume(owner linkspan.ID, kept []*os.File) error {
 		return nil
 	}
 	duplicates, err := c.startResolver(live.Value, kept)
+	if len(kept) == 0 {
+		c.handOver(live.Value, duplicates)
+		duplicates = nil
+	}
 	for _, file := range duplicates {
 		file.Close() //nolint:errcheck // the shim has its own
 	}

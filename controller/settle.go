@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/linkspan/linkspan"
@@ -159,9 +160,19 @@ func (c *Controller) ensureResolver(s sandbox.Sandbox) error {
 	if !s.Resolver || answers {
 		return nil
 	}
-	kept, err := c.startResolver(s, nil)
-	for _, file := range kept {
-		file.Close() //nolint:errcheck // no shim holds them: the daemon opens new ones when it starts again
-	}
+	fresh, err := c.startResolver(s, nil)
+	c.handOver(s, fresh)
 	return err
+}
+
+// handOver gives the sockets of a resolver that was started late to the shim.
+// Should that fail, the next daemon opens new ones, and questions that are
+// asked in between are lost.
+func (c *Controller) handOver(s sandbox.Sandbox, files []*os.File) {
+	if len(files) > 0 && c.o.Holder != nil {
+		c.note("keeping the resolver's sockets of sandbox "+s.Netns(), c.o.Holder.Keep(s.Owner, files))
+	}
+	for _, file := range files {
+		file.Close() //nolint:errcheck // the shim has its own
+	}
 }

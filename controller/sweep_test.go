@@ -192,7 +192,7 @@ func TestCrashSweep(t *testing.T) {
 				d = start(t, m, roots, pull)
 				if strings.HasPrefix(name, "connect") {
 					// The client never got an answer: the wish stands, and the attachment may.
-					must(t, d.Resume(testID, nil))
+					must(t, d.Resume(testID, d.shims.handed(testID)))
 					must(t, d.Disconnect(t.Context(), "side", testID, false))
 				}
 				if diff := nstest.Diff(before, settled(t, m)); diff != "" {

@@ -176,6 +176,35 @@ func (r *Runtime) endRun(e *entry, started *run, status launch.Status) error {
 	return nil
 }
 
+// Keep hands descriptors to the shim of a running container, which keeps them
+// as it does those of Attachment.Keep, in place of the ones that it kept until
+// now. The files remain the caller's.
+func (r *Runtime) Keep(id linkspan.ID, files []*os.File) error {
+	fds := make([]int, 0, len(files))
+	for _, file := range files {
+		fd, err := descriptor(file)
+		if err != nil {
+			return fmt.Errorf("handing %s to the shim: %w", file.Name(), err)
+		}
+		fds = append(fds, fd)
+	}
+	conn, err := launch.Dial(r.execDir(id))
+	if err != nil {
+		return fmt.Errorf("connecting to the shim of container %s: %w", id.Short(), err)
+	}
+	defer conn.Close()
+	if err = conn.SendFiles(fds); err == nil {
+		err = conn.Send(launch.ReqKeep, launch.Encode(&launch.Ack{}))
+	}
+	if err == nil {
+		_, _, err = conn.Receive()
+	}
+	if err != nil {
+		return fmt.Errorf("handing sockets to the shim of container %s: %w", id.Short(), err)
+	}
+	return nil
+}
+
 // Kept returns copies of the descriptors that the shim of a running container
 // keeps, in the order of Attachment.Keep. The caller closes them.
 func (r *Runtime) Kept(id linkspan.ID) ([]*os.File, error) {

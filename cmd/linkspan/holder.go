@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/sandbox"
@@ -9,6 +11,10 @@ import (
 // holder lets the controller, which comes first, reach the shims by way of the
 // launcher.
 type holder struct{ s *stack }
+
+func (h holder) Keep(owner linkspan.ID, files []*os.File) error {
+	return h.s.containers.Keep(owner, files)
+}
 
 func (h holder) Holding(owner linkspan.ID) ([]kernel.Hold, error) {
 	return h.s.containers.Holding(owner)

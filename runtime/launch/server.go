@@ -19,11 +19,11 @@ const quiet = 300 * time.Millisecond
 type shim struct {
 	listener *os.File
 	spec     Spec
-	kept     []int // held for the container's life, never used
 	ports    ports // of the host, held for the container
 	main     *session
 
 	mu       sync.Mutex
+	kept     []int               // held for the container's life, never used
 	sessions map[string]*session // further processes, by ID
 	waiters  sync.WaitGroup      // replies about the exit that are still to be sent
 }
@@ -136,7 +136,9 @@ func (s *shim) launch(conn *Conn, payload []byte) (Status, bool) {
 		return Status{}, false
 	}
 	s.main = newSession(&s.spec.Process, l)
+	s.mu.Lock()
 	s.kept = fds[n:m]
+	s.mu.Unlock()
 	started, err := s.start(s.main, s.spec.Attached, fds[:n], func(io *stdio) (int, error) { return startContainer(&s.spec, io) })
 	if err != nil {
 		s.record(s.fail(conn, err))
@@ -236,9 +238,19 @@ func (s *shim) handle(conn *Conn) {
 		held := s.ports.list()
 		conn.Send(Held, Encode(&held))
 	case ReqKept:
-		if conn.SendFiles(s.kept) == nil {
+		s.mu.Lock()
+		err = conn.SendFiles(s.kept)
+		s.mu.Unlock()
+		if err == nil {
 			conn.Send(OK, Encode(&Ack{}))
 		}
+	case ReqKeep:
+		fresh := conn.TakeFiles()
+		s.mu.Lock()
+		s.kept, fresh = fresh, s.kept
+		s.mu.Unlock()
+		closeAll(fresh)
+		conn.Send(OK, Encode(&Ack{}))
 	}
 	conn.Close()
 }

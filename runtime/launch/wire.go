@@ -23,6 +23,7 @@ const (
 	ReqResize Request = 'R' // Control; answered by OK or Failed
 	ReqSignal Request = 'S' // Control; answered by OK or Failed
 	ReqKept   Request = 'K' // nothing; answered by Files frames, then OK
+	ReqKeep   Request = 'k' // Files frames, then Ack: to keep from now on; answered by OK
 	ReqHold   Request = 'H' // Files frames, then Hold; answered by OK or Failed
 	ReqHeld   Request = 'h' // nothing; answered by Held
 
