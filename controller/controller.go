@@ -96,6 +96,7 @@ type Controller struct {
 	resolvers  map[linkspan.ID]*dns.Resolver // by sandbox, and the host's
 	announcing map[linkspan.ID]announcement  // by endpoint
 	writing    map[linkspan.ID]*sync.Mutex   // by sandbox: who brings its files up to date
+	healing    map[string]bool               // by plugin, while it is healed: whether to do it once more
 
 	life     context.Context //nolint:containedctx // of what goes on in the background, until Close
 	stop     context.CancelFunc
@@ -120,6 +121,7 @@ func New(o Options) *Controller {
 		resolvers:  make(map[linkspan.ID]*dns.Resolver),
 		announcing: make(map[linkspan.ID]announcement),
 		writing:    make(map[linkspan.ID]*sync.Mutex),
+		healing:    make(map[string]bool),
 		life:       life,
 		stop:       stop,
 		unfollow:   func() {},

@@ -55,9 +55,28 @@ func (c *Controller) Dependents(name string) (networks, waiting []string) {
 // Heal is told that a plugin answers again. What could not be undone without it
 // is, and it is told again what it wants repeated. Heal returns at once.
 func (c *Controller) Heal(name string) {
-	if c.life.Err() == nil {
-		c.stopped.Go(func() { c.heal(c.life, name) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life.Err() != nil {
+		return
 	}
+	if _, busy := c.healing[name]; busy {
+		c.healing[name] = true // once more: something may have changed since
+		return
+	}
+	c.healing[name] = false
+	c.stopped.Go(func() {
+		for again := true; again; {
+			c.heal(c.life, name)
+			c.mu.Lock()
+			if again = c.healing[name]; again {
+				c.healing[name] = false
+			} else {
+				delete(c.healing, name)
+			}
+			c.mu.Unlock()
+		}
+	})
 }
 
 // healAll starts to heal all plugins that something depends on: at the start of

@@ -48,6 +48,11 @@ func (c *Controller) createNetwork(ctx context.Context, spec NetworkSpec) (netwo
 	if n, err = c.adopt(ctx, n, driver); err != nil {
 		return n, err
 	}
+	if chooser, ok := driver.(drivers.GatewayChooser); ok && !n.ConfigOnly {
+		if n.NoGateway4, n.NoGateway6, err = chooser.SkipGateways(ctx, n); err != nil {
+			return n, err
+		}
+	}
 	taken, err := c.takenFor(n)
 	if err != nil {
 		return n, err

@@ -103,7 +103,7 @@ func (c *Controller) choosePools(t store.Tables, n network.Network, traits drive
 		}
 		held := leases{tables: t, network: network.Network{Name: n.Name, Pools: []ipam.Pool{pool}}}
 		held.findNeighbours()
-		if traits.Gateway && !pool.Gateway.IsValid() {
+		if traits.Gateway && !pool.Gateway.IsValid() && !n.Ungated(pool) {
 			if pool.Gateway, err = pool.FirstGateway(held); err != nil {
 				return nil, err
 			}

@@ -28,6 +28,13 @@ type Asker interface {
 	Outward(n network.Network, e endpoint.Endpoint, s sandbox.Sandbox) op.Plan
 }
 
+// GatewayChooser is a Driver that has a say in whether gateways are chosen.
+type GatewayChooser interface {
+	// SkipGateways tells for which families none is to be chosen. It may ask
+	// somebody.
+	SkipGateways(ctx context.Context, n network.Network) (skip4, skip6 bool, err error)
+}
+
 // Addresses is an IPAM driver that is a program of its own. Network and Endpoint
 // are called again and again: they return what is to be asked next, given what was
 // answered so far, until nothing is. They are pure.

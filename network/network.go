@@ -74,6 +74,10 @@ type Network struct {
 	// what it was like: it stays when the network goes.
 	Adopted *Adopted `json:",omitempty"`
 
+	// NoGateway4 and NoGateway6 say that the driver wants no gateway chosen.
+	NoGateway4 bool `json:",omitempty"`
+	NoGateway6 bool `json:",omitempty"`
+
 	// MAC is that of the network's own link. It is chosen once, since a bridge
 	// left to itself changes its address when ports come and go.
 	MAC string `json:",omitempty"`
@@ -121,6 +125,11 @@ func (n Network) Pool(addr netip.Addr) (ipam.Pool, bool) {
 		}
 	}
 	return ipam.Pool{}, false
+}
+
+// Ungated tells whether no gateway is to be chosen in a pool.
+func (n Network) Ungated(pool ipam.Pool) bool {
+	return pool.Subnet.Addr().Is4() && n.NoGateway4 || pool.Subnet.Addr().Is6() && n.NoGateway6
 }
 
 // PoolOf returns the first pool of an address family.

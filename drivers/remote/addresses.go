@@ -106,7 +106,7 @@ func (a Addresses) askReserved(n network.Network, gateways []netip.Addr) (op.Pla
 		if pool.Gateway.IsValid() {
 			request.Address = pool.Gateway.String()
 		}
-		if pool.Gateway.IsValid() || !gateways[i].IsValid() {
+		if pool.Gateway.IsValid() || !gateways[i].IsValid() && !n.Ungated(pool) {
 			plan = append(plan, op.Step{
 				Why: "The gateway's address must not be given to anybody else.",
 				Op:  RequestAddress{party: a.party(), Request: request},

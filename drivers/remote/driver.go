@@ -43,6 +43,17 @@ func (d Driver) Check(ctx context.Context, _ *kernel.Host, _ network.Network) er
 	return d.Plugins.Wake(ctx, d.Name, wire.NetworkDriver)
 }
 
+// SkipGateways asks a plugin that wants to be asked.
+func (d Driver) SkipGateways(ctx context.Context, n network.Network) (skip4, skip6 bool, err error) {
+	line := d.Plugins.Line(d.Name)
+	if about, known := line.Known(); !known || !about.Network.GwAllocChecker {
+		return false, false, nil
+	}
+	var answer wire.GwAllocCheckResponse
+	err = line.Call(ctx, "NetworkDriver.GwAllocCheck", wire.GwAllocCheckRequest{Options: announcement(n).Options}, &answer)
+	return answer.SkipIPv4, answer.SkipIPv6, err
+}
+
 // Network plans the announcement of a network.
 func (d Driver) Network(n network.Network) (op.Plan, error) {
 	return op.Plan{{
