@@ -24,10 +24,11 @@ type attachment struct {
 // parseAttachment reads one value of --network.
 func parseAttachment(text string) (attachment, error) {
 	if !strings.Contains(text, "=") {
-		if text == "" {
+		name := strings.TrimSpace(text)
+		if name == "" {
 			return attachment{}, errors.New("invalid --network: the name is empty")
 		}
-		return attachment{name: text}, nil
+		return attachment{name: name}, nil
 	}
 	fields, err := csv.NewReader(strings.NewReader(text)).Read()
 	if err != nil {
