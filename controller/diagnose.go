@@ -17,12 +17,12 @@ import (
 // Diagnose says what is wrong: with the host, and with what is ours on it. It
 // changes nothing.
 func (c *Controller) Diagnose(ctx context.Context) ([]doctor.Finding, error) {
-	seen, err := doctor.Observe(c.o.Host)
+	subjects, four, six := c.subjects()
+	seen, err := doctor.Observe(c.o.Host, four, six)
 	if err != nil {
 		return nil, err
 	}
-	found := c.obstacles(&seen)
-	found = append(found, doctor.Examine(seen, c.subjects())...)
+	found := doctor.Examine(seen, subjects)
 	found = append(found, c.differences(ctx)...)
 	orphans, err := c.orphans()
 	for _, name := range orphans {
@@ -53,17 +53,28 @@ func (c *Controller) Repair(ctx context.Context) {
 	c.note("repairing", c.removeOrphans())
 }
 
-func (c *Controller) subjects() []doctor.Subject {
-	var subjects []doctor.Subject
+// subjects returns the networks that packets should pass, and the bridges of
+// those from which they should pass the host, by address family.
+func (c *Controller) subjects() (subjects []doctor.Subject, four, six []string) {
 	for _, n := range c.Networks() {
 		driver, err := c.driver(n.Driver)
 		if err != nil || n.ConfigOnly || len(n.Pools) == 0 {
 			continue
 		}
-		_, filtered := driver.(drivers.Filtered)
-		subjects = append(subjects, doctor.Subject{Name: n.Name, Pools: n.Pools, IPv4: n.IPv4, IPv6: n.IPv6, Routed: filtered && !n.Internal})
+		subject := doctor.Subject{Name: n.Name, Pools: n.Pools, IPv4: n.IPv4, IPv6: n.IPv6}
+		if filtered, ok := driver.(drivers.Filtered); ok && !n.Internal {
+			subject.Routed = true
+			rules, err := filtered.Rules(n)
+			if err == nil && n.IPv4 {
+				four = append(four, rules.Bridge)
+			}
+			if err == nil && n.IPv6 {
+				six = append(six, rules.Bridge)
+			}
+		}
+		subjects = append(subjects, subject)
 	}
-	return subjects
+	return subjects, four, six
 }
 
 // plannedRow is something of ours and the plan that made it.

@@ -3,8 +3,10 @@ package doctor
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
+	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/kernel"
 )
@@ -48,9 +50,9 @@ const (
 // Observation is what was seen of the host.
 type Observation struct {
 	Forward4, Forward6 bool
-	IPv6               bool // the kernel has it
-	DropPolicies       []kernel.DropPolicy
-	BridgeFilter       []string // those of the sysctls net.bridge.bridge-nf-call-* that are on
+	IPv6               bool                // the kernel has it
+	Obstacles          []firewall.Obstacle // rules and policies of others that stop forwarded packets
+	BridgeFilter       []string            // those of the sysctls net.bridge.bridge-nf-call-* that are on
 	Uplinks            []string
 	Strict             []string // uplinks with a strict reverse path filter
 	Missing            []kernel.Feature
@@ -70,7 +72,7 @@ type Subject struct {
 func Examine(o Observation, subjects []Subject) []Finding {
 	var found []Finding
 	found = append(found, forwarding(o, subjects)...)
-	found = append(found, policies(o)...)
+	found = append(found, obstacles(o, subjects)...)
 	found = append(found, reversePath(o)...)
 	for _, f := range o.Missing {
 		found = append(found, Finding{
@@ -113,15 +115,19 @@ func forwarding(o Observation, subjects []Subject) []Finding {
 	return found
 }
 
-// policies reports chains that drop, and whether they see what bridges carry.
-func policies(o Observation) []Finding {
+// obstacles reports chains that drop, and whether they see what bridges carry.
+func obstacles(o Observation, subjects []Subject) []Finding {
 	var found []Finding
-	for _, p := range o.DropPolicies {
+	severity := Warning // for whatever network there may be
+	if slices.ContainsFunc(subjects, func(s Subject) bool { return s.Routed }) {
+		severity = Broken
+	}
+	for _, obstacle := range o.Obstacles {
 		found = append(found, Finding{
-			Reason: ReasonDropPolicy, Severity: Warning,
-			What:   fmt.Sprintf("chain %s of table %s %s, somebody else's, drops what it does not accept (see: %s)", p.Chain, p.Family, p.Table, p.Show()),
-			So:     "containers reach nothing beyond their own network, unless a rule of that chain lets them: an accept of ours does not end what another chain drops",
-			Remedy: "accept the networks' links there, or turn the policy: " + p.Accept(),
+			Reason: ReasonDropPolicy, Severity: severity,
+			What:   fmt.Sprintf("%s, somebody else's, stops what containers send and get: %s (see: %s)", obstacle.Chain, obstacle.Rule, obstacle.Show),
+			So:     "containers reach nothing beyond their own network: an accept of ours does not end what another chain drops",
+			Remedy: obstacle.Remedy,
 		})
 	}
 	for _, key := range o.BridgeFilter {
@@ -131,7 +137,7 @@ func policies(o Observation) []Finding {
 			So:     "a firewall of somebody else's may drop what containers of one network send each other",
 			Remedy: "sysctl -w " + key + "=0",
 		}
-		if len(o.DropPolicies) > 0 {
+		if len(o.Obstacles) > 0 {
 			finding.Severity = Warning
 			finding.So = "the chain above drops even what containers of one network send each other"
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/kernel"
 )
@@ -22,7 +23,7 @@ func TestExamine(t *testing.T) {
 	lab := Subject{Name: "lab", IPv4: true, Routed: true, Pools: pools("10.77.0.0/24")}
 	six := Subject{Name: "six", IPv6: true, Routed: true, Pools: pools("fd77::/64")}
 	inner := Subject{Name: "inner", IPv4: true, IPv6: true, Pools: pools("10.78.0.0/24")}
-	policy := kernel.DropPolicy{Family: "ip", Table: "filter", Chain: "FORWARD", Legacy: true}
+	policy := firewall.Obstacle{Chain: "chain FORWARD of iptables-legacy", Rule: "its policy is DROP", Show: "iptables-legacy -S FORWARD", Remedy: "let them pass"}
 	route := func(to string) kernel.Route { return kernel.Route{To: netip.MustParsePrefix(to), Link: "tun0"} }
 	for name, c := range map[string]struct {
 		change   func(*Observation)
@@ -35,11 +36,11 @@ func TestExamine(t *testing.T) {
 		"nobody needs forwarding":  {func(o *Observation) { o.Forward4, o.Forward6 = false, false }, []Subject{inner}, nil},
 		"no daemon, no forwarding": {func(o *Observation) { o.Forward4 = false }, nil, []string{"note ip-forward net.ipv4.ip_forward"}},
 		"no IPv6 at all":           {func(o *Observation) { o.IPv6, o.Forward6 = false, false }, []Subject{lab}, nil},
-		"a drop policy":            {func(o *Observation) { o.DropPolicies = []kernel.DropPolicy{policy} }, nil, []string{"warning foreign-drop-policy iptables-legacy -P FORWARD ACCEPT"}},
+		"a drop policy":            {func(o *Observation) { o.Obstacles = []firewall.Obstacle{policy} }, nil, []string{"warning foreign-drop-policy let them pass"}},
 		"bridges filtered":         {func(o *Observation) { o.BridgeFilter = []string{"net.bridge.x"} }, nil, []string{"note br-netfilter net.bridge.x=0"}},
 		"bridges filtered by a policy": {
 			func(o *Observation) {
-				o.BridgeFilter, o.DropPolicies = []string{"net.bridge.x"}, []kernel.DropPolicy{policy}
+				o.BridgeFilter, o.Obstacles = []string{"net.bridge.x"}, []firewall.Obstacle{policy}
 			}, nil, []string{"warning foreign-drop-policy FORWARD", "warning br-netfilter drops even"},
 		},
 		"strict, one uplink":  {func(o *Observation) { o.Uplinks, o.Strict = []string{"a"}, []string{"a"} }, nil, nil},

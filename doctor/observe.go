@@ -1,17 +1,16 @@
 package doctor
 
 import (
-	"slices"
-
+	"github.com/linkspan/linkspan/firewall/choice"
 	"github.com/linkspan/linkspan/kernel"
 )
 
-// ours is the table of nftables that this engine makes: what it drops it drops
-// on purpose.
-const ours = "linkspan"
+// anyBridge stands for the bridge of a network that is not there yet.
+const anyBridge = "br-any"
 
-// Observe looks at the host. It changes nothing.
-func Observe(h *kernel.Host) (Observation, error) {
+// Observe looks at the host, on behalf of networks on the given bridges with
+// IPv4 and with IPv6; none: of any that there might be. It changes nothing.
+func Observe(h *kernel.Host, four, six []string) (Observation, error) {
 	var o Observation
 	value := func(key string) string {
 		text, err := h.ReadSysctl("", key)
@@ -28,11 +27,13 @@ func Observe(h *kernel.Host) (Observation, error) {
 			o.BridgeFilter = append(o.BridgeFilter, "net.bridge.bridge-nf-call-"+family)
 		}
 	}
-	policies, err := h.ForwardDropPolicies()
-	if err != nil {
+	if len(four)+len(six) == 0 {
+		four, six = []string{anyBridge}, []string{anyBridge}
+	}
+	var err error
+	if o.Obstacles, err = choice.Obstacles(h, four, six); err != nil {
 		return o, err
 	}
-	o.DropPolicies = slices.DeleteFunc(policies, func(p kernel.DropPolicy) bool { return p.Table == ours })
 	if o.Uplinks, err = h.Uplinks(); err != nil {
 		return o, err
 	}

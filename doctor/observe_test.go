@@ -15,7 +15,7 @@ func TestMain(m *testing.M) { nstest.Main(m) }
 
 func observe(t *testing.T, m *nstest.Machine) doctor.Observation {
 	t.Helper()
-	o, err := doctor.Observe(m.Host())
+	o, err := doctor.Observe(m.Host(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,9 +34,9 @@ func TestTroublesAreSeenAndRemedied(t *testing.T) {
 	}{
 		{doctor.ReasonForward4, "sysctl -qw net.ipv4.ip_forward=0", "sysctl -qw net.ipv4.ip_forward=0", ""},
 		{doctor.ReasonForward6, "sysctl -qw net.ipv6.conf.all.forwarding=0", "sysctl -qw net.ipv6.conf.all.forwarding=0", ""},
-		{doctor.ReasonDropPolicy, "nft 'add table inet strict; add chain inet strict pass { type filter hook forward priority 0; policy drop; }'", "nft delete table inet strict", "{inet strict pass false}"},
-		{doctor.ReasonDropPolicy, "iptables-legacy -P FORWARD DROP", "", "{ip filter FORWARD true}"},
-		{doctor.ReasonDropPolicy, "ip6tables-legacy -A FORWARD -s fd00::/8 -j ACCEPT; ip6tables-legacy -P FORWARD DROP", "ip6tables-legacy -F", "{ip6 filter FORWARD true}"},
+		{doctor.ReasonDropPolicy, "nft 'add table inet strict; add chain inet strict pass { type filter hook forward priority 0; policy drop; }'", "nft delete table inet strict", "chain pass of table inet strict"},
+		{doctor.ReasonDropPolicy, "iptables-legacy -P FORWARD DROP", "iptables-legacy -P FORWARD ACCEPT", "chain FORWARD of iptables-legacy"},
+		{doctor.ReasonDropPolicy, "ip6tables-legacy -A FORWARD -s fd00::/8 -j ACCEPT; ip6tables-legacy -P FORWARD DROP", "ip6tables-legacy -F; ip6tables-legacy -P FORWARD ACCEPT", "chain FORWARD of ip6tables-legacy"},
 		{doctor.ReasonReversePath, uplinks + "sysctl -qw net.ipv4.conf.two.rp_filter=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.one.rp_filter=0", "ip link del one; ip link del two", "[two]"},
 	} {
 		t.Run(c.reason+" "+c.seen, func(t *testing.T) {
@@ -58,8 +58,8 @@ func TestTroublesAreSeenAndRemedied(t *testing.T) {
 			if remedy == "" {
 				t.Fatalf("no finding %s in %+v", c.reason, doctor.Examine(o, nil))
 			}
-			if _, command, both := strings.Cut(remedy, ": "); both {
-				remedy = command
+			if c.reason == doctor.ReasonDropPolicy { // its remedy names no command: whose chain it is decides
+				remedy, c.end = c.end, ""
 			}
 			m.Sh(t, remedy)
 			if after := doctor.Examine(observe(t, m), nil); !slices.Equal(after, before) {

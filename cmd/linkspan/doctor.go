@@ -59,7 +59,7 @@ func (a *app) findings(cmd *cobra.Command, repair, local bool) ([]doctor.Finding
 			return nil, err
 		}
 		defer host.Close() //nolint:errcheck // it was only read from
-		seen, err := doctor.Observe(host)
+		seen, err := doctor.Observe(host, nil, nil)
 		return doctor.Examine(seen, nil), err
 	}
 	daemon, err := a.connect(cmd.Context())

@@ -79,7 +79,7 @@ func House() Policy {
 			"firewall/nftables":     {"firewall"},
 			"firewall/iptables":     {"firewall"},
 			"store":                 append([]string{"op", "ipam"}, records...),
-			"doctor":                {"kernel", "ipam"},
+			"doctor":                {"kernel", "ipam", "firewall/choice"},
 			"controller":            {"doctor", "store", "drivers", "firewall", "firewall/nftables", "firewall/iptables", "firewall/choice", "ipam", "dns", "dns/resolvconf"},
 			"runtime/...":           {"kernel", "sandbox"},
 			"plugin/...":            {"drivers", "ipam", "plugin/wire"},
