@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"slices"
 	"strconv"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/store"
 )
 
 // OptionPortSecurity turns the guard of a network's ports off (docker network
@@ -25,4 +27,26 @@ func (c *Controller) guarded(driver drivers.Driver, n network.Network, e endpoin
 	}
 	station := firewall.Station{Link: e.HostLink(), MAC: e.MAC, Addrs: slices.Concat(e.Addrs(), e.Config.LinkLocal)}
 	return slices.Concat(c.o.Guard.Station(station), plan)
+}
+
+// mendGuard puts the guard of all ports back if somebody has flushed it.
+func (c *Controller) mendGuard(ctx context.Context) error {
+	if c.o.Guard == nil {
+		return nil
+	}
+	plan := c.o.Guard.GuardBase()
+	if c.executor.Check(ctx, plan) == nil {
+		return nil
+	}
+	c.o.Store.View(func(t store.Tables) {
+		for _, row := range t.Endpoints.All() {
+			for _, step := range row.Plan {
+				if _, guards := step.Op.(firewall.PortGuard); guards && row.Phase == store.Ready {
+					plan = append(plan, step)
+				}
+			}
+		}
+	})
+	c.o.Logf("restoring port security: somebody took its table away")
+	return c.ensure(ctx, plan, func(error) {})
 }

@@ -107,6 +107,14 @@ func TestPortSecurity(t *testing.T) {
 					t.Errorf("%s came through: %v, want %v", f.what, got, want)
 				}
 			}
+			before := m.Sh(t, "nft list table bridge linkspan")
+			m.Sh(t, "nft delete table bridge linkspan")
+			if !nstest.Until(patience, func() bool {
+				now, err := m.TrySh("nft list table bridge linkspan")
+				return err == nil && len(now) == len(before) // the order of elements is the kernel's
+			}) {
+				t.Error("the guard did not come back")
+			}
 			d.clear(t)
 		})
 	}

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -51,6 +52,7 @@ func (c *Controller) guardRules(ctx context.Context) {
 			}
 		case <-timer.C:
 			_, busy, err := c.mend(ctx)
+			err = errors.Join(err, c.mendGuard(ctx))
 			c.note("restoring the firewall's rules", err)
 			if busy || err != nil {
 				next = compareAgain

@@ -13,6 +13,12 @@ type Station struct {
 	Addrs []netip.Addr // of either family
 }
 
+// PortGuard is an op that guards one port.
+type PortGuard interface {
+	op.Op
+	Guards() (link string)
+}
+
 // Guard plans port security: what a station sends must bear its own MAC and
 // addresses, and be neither a router's advertisement nor a DHCP server's offer.
 // Otherwise any container with CAP_NET_RAW, which Docker's have, could take a

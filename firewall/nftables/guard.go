@@ -136,6 +136,9 @@ type GuardPort struct {
 	Addrs []netip.Addr
 }
 
+// Guards implements firewall.PortGuard.
+func (o GuardPort) Guards() string { return o.Link }
+
 // Do adds the elements. It fails with linkspan.ErrUnavailable if the table is
 // missing.
 func (o GuardPort) Do(_ context.Context, h *kernel.Host) error {
