@@ -57,13 +57,13 @@ func connect(to netip.AddrPort) (*os.File, error) {
 	file := os.NewFile(uintptr(fd), "server")
 	file.SetWriteDeadline(time.Now().Add(patience))
 	raw, err := file.SyscallConn()
-	asked := false
 	if err == nil {
 		err = raw.Write(func(fd uintptr) bool {
-			// The first call comes before any wait.
-			done := asked || begun == nil
-			asked = true
-			return done
+			// Asked of the kernel, since the poller forgets what it has seen
+			// before the wait.
+			poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+			n, got := unix.Poll(poll, 0)
+			return n > 0 || got != nil && !errors.Is(got, unix.EINTR)
 		})
 	}
 	if err == nil {
