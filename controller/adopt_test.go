@@ -69,8 +69,8 @@ func TestAdoptedBridge(t *testing.T) {
 			// A restart finds nothing amiss.
 			d.stop(t)
 			d = start(t, m, r)
-			if d.traced != 0 {
-				t.Errorf("a restart made %d kernel operations", d.traced)
+			if d.traced.Load() != 0 {
+				t.Errorf("a restart made %d kernel operations", d.traced.Load())
 			}
 			must(t, d.Detach(t.Context(), web.ID))
 			must(t, d.Detach(t.Context(), db.ID))

@@ -107,8 +107,8 @@ func TestSwitchBackend(t *testing.T) {
 		}
 		d.stop(t)
 		d = start(t, m, r, backend(next.backend))
-		if d.traced != 0 {
-			t.Errorf("a start with the same backend changed the kernel %d times", d.traced)
+		if d.traced.Load() != 0 {
+			t.Errorf("a start with the same backend changed the kernel %d times", d.traced.Load())
 		}
 	}
 	stop()
@@ -142,8 +142,8 @@ func TestSwitchBackendInterrupted(t *testing.T) {
 			t.Errorf("stopped at step %d, rules of nftables are there still:\n%s", at, list)
 		}
 		d.stop(t)
-		if d = start(t, m, r, backend(iptables.Backend{})); d.traced != 0 {
-			t.Errorf("stopped at step %d, the second start changed the kernel %d times", at, d.traced)
+		if d = start(t, m, r, backend(iptables.Backend{})); d.traced.Load() != 0 {
+			t.Errorf("stopped at step %d, the second start changed the kernel %d times", at, d.traced.Load())
 		}
 		d.clear(t)
 	}

@@ -66,8 +66,8 @@ func TestMacvlan(t *testing.T) {
 	before := settled(t, m)
 	d.stop(t)
 	d = start(t, m, r)
-	if d.traced != 0 {
-		t.Errorf("%d kernel operations by a restart", d.traced)
+	if d.traced.Load() != 0 {
+		t.Errorf("%d kernel operations by a restart", d.traced.Load())
 	}
 	if diff := nstest.Diff(before, settled(t, m)); diff != "" {
 		t.Errorf("after a restart:\n%s", diff)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ type daemon struct {
 	store  *store.Store
 	shims  *shims
 	events []controller.Event
-	traced int // kernel operations
+	traced atomic.Int64 // kernel operations
 }
 
 type roots struct {
@@ -203,7 +204,7 @@ func opened(t testing.TB, m *nstest.Machine, r roots, change ...func(*controller
 			Options: bridge.DefaultOptions("linkspan0", 0, true),
 		},
 		Events: func(e controller.Event) { d.events = append(d.events, e) },
-		Trace:  func(op.Event) { d.traced++ },
+		Trace:  func(op.Event) { d.traced.Add(1) },
 		Logf:   t.Logf,
 	}
 	for _, f := range change {

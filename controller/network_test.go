@@ -65,8 +65,8 @@ func TestRestartChangesNothing(t *testing.T) {
 	before := m.Dump(t)
 	d.stop(t)
 	d = start(t, m, r)
-	if d.traced != 0 {
-		t.Errorf("a restart made %d kernel operations", d.traced)
+	if d.traced.Load() != 0 {
+		t.Errorf("a restart made %d kernel operations", d.traced.Load())
 	}
 	if diff := nstest.Diff(before, m.Dump(t)); diff != "" {
 		t.Errorf("after restart:\n%s", diff)

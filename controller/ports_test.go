@@ -206,8 +206,8 @@ func TestPublishLive(t *testing.T) {
 	before := settled(t, m)
 	d.stop(t)
 	d = start(t, m, roots)
-	if d.traced != 0 {
-		t.Errorf("a restart did %d kernel operations", d.traced)
+	if d.traced.Load() != 0 {
+		t.Errorf("a restart did %d kernel operations", d.traced.Load())
 	}
 	if diff := nstest.Diff(before, settled(t, m)); diff != "" {
 		t.Errorf("after a restart:\n%s", diff)

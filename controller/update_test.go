@@ -152,8 +152,8 @@ func TestUpdateInPlace(t *testing.T) {
 	before := m.Dump(t)
 	d.stop(t)
 	d = start(t, m, r)
-	if d.traced != 0 {
-		t.Errorf("a restart after updates made %d kernel operations", d.traced)
+	if d.traced.Load() != 0 {
+		t.Errorf("a restart after updates made %d kernel operations", d.traced.Load())
 	}
 	if diff := nstest.Diff(before, m.Dump(t)); diff != "" {
 		t.Errorf("after a restart:\n%s", diff)
