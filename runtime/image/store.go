@@ -125,6 +125,9 @@ func (s *Store) path(elements ...string) string {
 	return filepath.Join(append([]string{s.root}, elements...)...)
 }
 
+// Temporary is the folder of what is under way.
+func (s *Store) Temporary() string { return s.path("tmp") }
+
 func (s *Store) blobPath(d digest.Digest) string { return s.path("blobs", "sha256", d.Encoded()) }
 
 func (s *Store) readImages() error {
