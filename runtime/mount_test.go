@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -249,5 +250,28 @@ func TestMountRefusals(t *testing.T) {
 	c := b.create(t, "true", mounted(mount.Mount{Type: mount.TypeBind, Source: "/no/such", Target: "/a"}))
 	if err := b.Start(t.Context(), c.Name); !errors.Is(err, linkspan.ErrInvalid) || !strings.Contains(err.Error(), "bind source path does not exist: /no/such") {
 		t.Error(err)
+	}
+}
+
+// mount(2) takes one page of options; images have more layers than fit in with
+// their whole paths.
+func TestManyLayers(t *testing.T) {
+	b := open(t)
+	root, host := tree(t)
+	parent := filepath.Join(t.TempDir(), strings.Repeat("long", 20))
+	var lower []string
+	for n := range 100 {
+		dir := filepath.Join(parent, fmt.Sprintf("layer-%d", n))
+		if err := os.MkdirAll(filepath.Join(dir, "many"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "many", fmt.Sprint(n)), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		lower = append(lower, dir)
+	}
+	got := said(t, b, `ls /many | wc -l`, host, func(q *Request) { q.Rootfs, q.Image, q.Lower = "", "sha256:x", append(lower, root) })
+	if got != "100" {
+		t.Errorf("%s layers are seen", got)
 	}
 }
