@@ -45,9 +45,9 @@ func (s *Server) stats(w http.ResponseWriter, r *http.Request) error {
 		case <-ctx.Done():
 			return before, ctx.Err()
 		}
-		now, err := s.containers.Stats(ctx, id)
+		now, failed := s.containers.Stats(ctx, id)
 		now.PreRead, now.PreCPUStats = before.Read, before.CPUStats
-		return now, err
+		return now, failed
 	}
 	if !stream {
 		if sample, err = next(sample); err == nil {

@@ -163,6 +163,9 @@ func (r *Runtime) newContainer(q Request) (Container, []string, error) {
 	if err := checkModes(host); err != nil {
 		return c, nil, err
 	}
+	if err := checkHealth(q.Config.Healthcheck); err != nil {
+		return c, nil, err
+	}
 	if err := checkShares(q.Config, host); err != nil {
 		return c, nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"golang.org/x/sys/unix"
 
+	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/runtime/launch"
 )
 
@@ -41,6 +42,22 @@ func probeCommand(c *container.Config) []string {
 			shell = []string{"/bin/sh", "-c"}
 		}
 		return append(slices.Clone(shell), rest[0])
+	}
+	return nil
+}
+
+// checkHealth refuses times that make no sense; 0 is the default.
+func checkHealth(h *v1.HealthcheckConfig) error {
+	if h == nil {
+		return nil
+	}
+	for name, d := range map[string]time.Duration{"Interval": h.Interval, "Timeout": h.Timeout, "StartPeriod": h.StartPeriod, "StartInterval": h.StartInterval} {
+		if d != 0 && d < time.Millisecond {
+			return linkspan.Errorf(linkspan.ErrInvalid, "%s in Healthcheck cannot be less than %s", name, time.Millisecond)
+		}
+	}
+	if h.Retries < 0 {
+		return linkspan.Errorf(linkspan.ErrInvalid, "Retries in Healthcheck cannot be negative")
 	}
 	return nil
 }

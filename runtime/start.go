@@ -119,7 +119,7 @@ func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *
 		return err
 	}
 	attachment, err := r.options.Networks.Attach(ctx, c)
-	defer attachment.Holds.Close()
+	defer attachment.Holds.Close() //nolint:staticcheck // an attachment that failed half-way may hold something already
 	for _, file := range attachment.Keep {
 		defer file.Close() //nolint:errcheck // the shim has its own, or there is no container
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/linkspan/linkspan"
@@ -122,6 +123,8 @@ func TestCreateRefuses(t *testing.T) {
 		{func(q *Request) { q.HostConfig.UTSMode, q.Config.Hostname = "host", "x" }, linkspan.ErrInvalid, "conflicting options: hostname and the UTS mode"},
 		{func(q *Request) { q.HostConfig.Runtime = "nonsense" }, linkspan.ErrInvalid, "unknown or invalid runtime name: nonsense"},
 		{func(q *Request) { q.HostConfig.DeviceCgroupRules = []string{"x 1:1 r"} }, linkspan.ErrInvalid, "invalid device cgroup rule format: 'x 1:1 r'"},
+		{check(v1.HealthcheckConfig{Interval: 1}), linkspan.ErrInvalid, "Interval in Healthcheck cannot be less than 1ms"},
+		{check(v1.HealthcheckConfig{Retries: -1}), linkspan.ErrInvalid, "Retries in Healthcheck cannot be negative"},
 		{logging("nonsense"), linkspan.ErrInvalid, "no log driver named 'nonsense' is registered"},
 		{logging("syslog"), linkspan.ErrNotImplemented, `log driver "syslog" is not supported`},
 		{logging("json-file", "what", "1"), linkspan.ErrInvalid, "unknown log opt 'what' for json-file log driver"},
