@@ -201,6 +201,7 @@ func (c *Controller) reserveEndpoints(t store.Tables, ch *change) error {
 		if err != nil {
 			return err
 		}
+		plan = c.guarded(ch.driver, n, fresh, plan)
 		steps, err := op.Difference(row.Plan, plan)
 		if err != nil {
 			return linkspan.Errorf(linkspan.ErrForbidden, "container %s cannot follow the change of network %s while it runs: %w", old.Name, n.Name, err)

@@ -34,6 +34,7 @@ func Kinds() op.Kinds {
 
 		"nft-guard":      AddGuard{},
 		"nft-guard-port": GuardPort{},
+		"nft-reguard":    ChangeGuard{},
 	}
 }
 
