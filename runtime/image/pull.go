@@ -50,14 +50,14 @@ func (s *Store) Pull(ctx context.Context, ref string, want ocispec.Platform, c C
 	}
 	found, err := remote.Get(at, o...)
 	if err != nil {
-		return refused(named, err)
+		return refused("pull", named, err)
 	}
 	picked, err := found.Image()
 	if err != nil {
 		if strings.Contains(err.Error(), "no child with platform") {
 			return linkspan.Errorf(linkspan.ErrNotFound, "no matching manifest for %s in the manifest list entries", platformText(want))
 		}
-		return refused(named, err)
+		return refused("pull", named, err)
 	}
 	tag := "latest"
 	switch n := named.(type) {
@@ -70,7 +70,7 @@ func (s *Store) Pull(ctx context.Context, ref string, want ocispec.Platform, c C
 	defer p.in.done()
 	p.tell(jsonstream.Message{ID: tag, Status: "Pulling from " + reference.FamiliarName(reference.TrimNamed(named))})
 	if err := p.fetch(ctx, picked, found.Digest, want); err != nil {
-		return refused(named, err)
+		return refused("pull", named, err)
 	}
 	return nil
 }
@@ -251,23 +251,23 @@ func (s *Store) Remote(ctx context.Context, ref string, c Credentials) (registry
 	}
 	found, err := remote.Get(at, s.remoteOptions(ctx, c)...)
 	if err != nil {
-		return answer, refused(named, err)
+		return answer, refused("pull", named, err)
 	}
 	answer.Descriptor = ocispec.Descriptor{MediaType: string(found.MediaType), Digest: digest.Digest(found.Digest.String()), Size: found.Size}
 	answer.Platforms = []ocispec.Platform{}
 	if found.MediaType.IsIndex() {
 		if answer.Platforms, err = platformsOf(found); err != nil {
-			return answer, refused(named, err)
+			return answer, refused("pull", named, err)
 		}
 		return answer, nil
 	}
 	one, err := found.Image()
 	if err != nil {
-		return answer, refused(named, err)
+		return answer, refused("pull", named, err)
 	}
 	config, err := one.ConfigFile()
 	if err != nil {
-		return answer, refused(named, err)
+		return answer, refused("pull", named, err)
 	}
 	answer.Platforms = append(answer.Platforms, ocispec.Platform{OS: config.OS, Architecture: config.Architecture, Variant: config.Variant})
 	return answer, nil

@@ -50,7 +50,7 @@ func (s *Store) Push(ctx context.Context, ref string, all bool, c Credentials, t
 	tell = serial(tell)
 	for _, target := range targets {
 		if err := s.push(ctx, target, c, tell); err != nil {
-			return refused(target, err)
+			return refused("push", target, err)
 		}
 	}
 	return nil

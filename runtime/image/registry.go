@@ -110,8 +110,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// refused puts a registry's error into Docker's words.
-func refused(named reference.Named, err error) error {
+// refused puts a registry's error into Docker's words. verb is pull or push.
+func refused(verb string, named reference.Named, err error) error {
 	var answer *transport.Error
 	var ours *linkspan.Error
 	var down *url.Error
@@ -134,7 +134,7 @@ func refused(named reference.Named, err error) error {
 		case http.StatusNotFound:
 			return linkspan.Errorf(linkspan.ErrNotFound, "manifest for %s not found: manifest unknown: %w", short, err)
 		case http.StatusUnauthorized, http.StatusForbidden:
-			return linkspan.Errorf(linkspan.ErrNotFound, "pull access denied for %s, repository does not exist or may require 'docker login': denied: %w", reference.FamiliarName(named), err)
+			return linkspan.Errorf(linkspan.ErrNotFound, "%s access denied for %s, repository does not exist or may require 'docker login': denied: %w", verb, reference.FamiliarName(named), err)
 		}
 		return linkspan.Errorf(linkspan.ErrUnavailable, "registry %s refused: %w", reference.Domain(named), err)
 	case errors.As(err, &down):
