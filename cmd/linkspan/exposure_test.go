@@ -118,7 +118,7 @@ func (e exposure) ask(questions []question, inputDrop bool) map[question]bool {
 		var lines []string
 		for _, q := range list {
 			limit := silence
-			if q.sees != "" && !(inputDrop && q.throughHost) {
+			if q.sees != "" && (!inputDrop || !q.throughHost) {
 				limit = trust
 			}
 			lines = append(lines, fmt.Sprintf("%s %s %d %g", q.protocol, q.host, q.port, limit))
