@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -48,6 +49,9 @@ func (l *Line) ask(ctx context.Context) (About, error) {
 func (l *Line) activate(ctx context.Context) ([]string, error) {
 	var answer wire.Activation
 	err := l.introduction(ctx, activate, &answer)
+	if err == nil && len(answer.Implements) == 0 {
+		return nil, garbled{errors.New("it says that it implements nothing")}
+	}
 	if err == nil || !Unsupported(err) {
 		return answer.Implements, err
 	}

@@ -104,6 +104,13 @@ func (d *Directory) Wake(ctx context.Context, name, kind string) error {
 		return err
 	}
 	if !slices.Contains(about.Implements, kind) {
+		// It may be another program by now.
+		d.Line(name).lose()
+		if about, err = d.Line(name).About(ctx); err != nil {
+			return err
+		}
+	}
+	if !slices.Contains(about.Implements, kind) {
 		return linkspan.Errorf(errOther, "legacy plugin: Plugin does not implement the requested driver: plugin=%q, requested implementation=%q", name, kind)
 	}
 	return nil

@@ -64,7 +64,7 @@ func TestPluginStory(t *testing.T) {
 
 	// The plugin calls back in the middle of its calls.
 	called := make(chan error, 2)
-	driver.Hook = func(call string) error {
+	driver.SetHook(func(call string) error {
 		if call != "CreateEndpoint" && call != "Join" {
 			return nil
 		}
@@ -80,14 +80,14 @@ func TestPluginStory(t *testing.T) {
 		}()
 		called <- err
 		return nil
-	}
+	})
 	s.do("run", "-d", "--name", "web", "--network", "lab", "--rootfs", "/", "sleep", "1000")
 	for range 2 {
 		if err := <-called; err != nil {
 			t.Error(err)
 		}
 	}
-	driver.Hook = nil
+	driver.SetHook(nil)
 	has(s.do("exec", "web", "ip", "addr", "show", "eth0"), "10.77.0.2/24")
 	has(s.do("plugin", "inspect", "lab-driver"), `"Networks": [`, `"lab"`)
 

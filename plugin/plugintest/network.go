@@ -58,6 +58,13 @@ func (n *Network) Forget() {
 	n.joins = make(map[string]*network.JoinRequest)
 }
 
+// SetHook changes Hook while the driver serves.
+func (n *Network) SetHook(hook func(call string) error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.Hook = hook
+}
+
 // Calls returns the calls so far, in order: "CreateNetwork", ….
 func (n *Network) Calls() []string {
 	n.mu.Lock()
