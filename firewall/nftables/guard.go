@@ -92,8 +92,8 @@ func guardRules() []rule {
 	foreign := func(base expr.PayloadBase, offset, length uint32, table string) []expr.Any {
 		return []expr.Any{iif, field(base, offset, length, 2), &expr.Lookup{SourceRegister: 1, SetName: table, Invert: true}, drop}
 	}
-	is := func(offset uint32, data ...byte) []expr.Any {
-		return []expr.Any{field(expr.PayloadBaseTransportHeader, offset, uint32(len(data)), 1), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data}}
+	begins := func(data ...byte) []expr.Any {
+		return []expr.Any{field(expr.PayloadBaseTransportHeader, 0, uint32(len(data)), 1), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data}}
 	}
 	join := func(parts ...[]expr.Any) (all []expr.Any) {
 		for _, part := range parts {
@@ -119,11 +119,11 @@ func guardRules() []rule {
 		{"iifname . ether saddr != @macs drop", "a foreign MAC", foreign(link, 6, 6, "macs")},
 		{"meta protocol arp iifname . arp saddr ether != @macs drop", "an ARP message about a foreign MAC", join(protocol(arp), foreign(ip, 8, 6, "macs"))},
 		{"meta protocol arp iifname . arp saddr ip != @addrs4 drop", "an ARP message about a foreign address", join(protocol(arp), foreign(ip, 14, 4, "addrs4"))},
-		{"meta protocol ip meta l4proto udp @th,0,16 67 drop", "a DHCP server's offer", join(protocol(ipv4), transport(unix.IPPROTO_UDP), is(0, 0, 67), ours)},
+		{"meta protocol ip meta l4proto udp @th,0,16 67 drop", "a DHCP server's offer", join(protocol(ipv4), transport(unix.IPPROTO_UDP), begins(0, 67), ours)},
 		{"meta protocol ip iifname . ip saddr != @addrs4 drop", "a foreign address", join(protocol(ipv4), foreign(ip, 12, 4, "addrs4"))},
-		{"meta protocol ip6 meta l4proto udp @th,0,16 547 drop", "a DHCP server's offer", join(protocol(ipv6), transport(unix.IPPROTO_UDP), is(0, 2, 35), ours)},
-		{"meta protocol ip6 meta l4proto ipv6-icmp @th,0,8 134 drop", "a router's advertisement", join(protocol(ipv6), transport(unix.IPPROTO_ICMPV6), is(0, 134), ours)},
-		{"meta protocol ip6 meta l4proto ipv6-icmp @th,0,8 137 drop", "a router's redirection", join(protocol(ipv6), transport(unix.IPPROTO_ICMPV6), is(0, 137), ours)},
+		{"meta protocol ip6 meta l4proto udp @th,0,16 547 drop", "a DHCP server's offer", join(protocol(ipv6), transport(unix.IPPROTO_UDP), begins(2, 35), ours)},
+		{"meta protocol ip6 meta l4proto ipv6-icmp @th,0,8 134 drop", "a router's advertisement", join(protocol(ipv6), transport(unix.IPPROTO_ICMPV6), begins(134), ours)},
+		{"meta protocol ip6 meta l4proto ipv6-icmp @th,0,8 137 drop", "a router's redirection", join(protocol(ipv6), transport(unix.IPPROTO_ICMPV6), begins(137), ours)},
 		{"meta protocol ip6 ip6 saddr fe80::/10 accept", "a link-local address is made from the MAC", join(protocol(ipv6), linkLocal)},
 		{"meta protocol ip6 iifname . ip6 saddr != @addrs6 drop", "a foreign address", join(protocol(ipv6), foreign(ip, 8, 16, "addrs6"))},
 	}
