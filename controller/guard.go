@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -27,6 +28,25 @@ func (c *Controller) guarded(driver drivers.Driver, n network.Network, e endpoin
 	}
 	station := firewall.Station{Link: e.HostLink(), MAC: e.MAC, Addrs: slices.Concat(e.Addrs(), e.Config.LinkLocal)}
 	return slices.Concat(c.o.Guard.Station(station), plan)
+}
+
+// adoptGuard adds the guard to the plan of a host that an earlier daemon prepared
+// without one, with a backend that has none.
+func (c *Controller) adoptGuard(host *store.Row[store.Host]) error {
+	if c.o.Guard == nil {
+		return nil
+	}
+	missing := slices.DeleteFunc(c.o.Guard.GuardBase(), func(step op.Step) bool {
+		return slices.ContainsFunc(host.Plan, func(done op.Step) bool { return reflect.DeepEqual(done.Op, step.Op) })
+	})
+	if len(missing) == 0 {
+		return nil
+	}
+	host.Plan = slices.Concat(host.Plan, missing)
+	return c.o.Store.Defer(func(t store.Tables) error {
+		t.Hosts.Put(store.HostID, *host)
+		return nil
+	})
 }
 
 // mendGuard puts the guard of all ports back if somebody has flushed it.

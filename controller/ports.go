@@ -109,9 +109,10 @@ func (c *Controller) binding(n network.Network) netip.Addr {
 type chooser struct {
 	space     portSpace
 	four, six way
-	seed      string         // the same container gets the same ports, if they are free
-	taken     []sandbox.Port // of other containers, and those given so far
-	current   []sandbox.Port // what the container has: it keeps that if it can
+	seed      string                              // the same container gets the same ports, if they are free
+	others    func(store.HostPort) []sandbox.Port // what other containers have of a port
+	given     []sandbox.Port                      // so far
+	current   []sandbox.Port                      // what the container has: it keeps that if it can
 }
 
 // choosePorts gives a container's wishes ports of the host that nobody has. A
@@ -125,24 +126,24 @@ func (c *Controller) choosePorts(t store.Tables, cfg store.Config, s sandbox.San
 	if err != nil {
 		return row, err
 	}
-	x := chooser{space: space, four: four, six: six, seed: string(cfg.Owner)}
-	for id, other := range t.Ports.All() {
-		if id == s.ID {
-			x.current = other.Value.Ports
-			continue
+	now, _ := t.Ports.Get(s.ID)
+	x := chooser{space: space, four: four, six: six, seed: string(cfg.Owner), current: now.Value.Ports}
+	x.others = func(port store.HostPort) (taken []sandbox.Port) {
+		for id, other := range t.By.PortsByHost.All(port) {
+			if id != s.ID {
+				taken = append(taken, other.Value.Ports...)
+			}
 		}
-		x.taken = append(x.taken, other.Value.Ports...)
+		return taken
 	}
-	var ports []sandbox.Port
 	for _, w := range inOrder(cfg.Ports) {
 		chosen, err := x.choose(w)
 		if err != nil {
 			return row, programming(cmp.Or(four.endpoint, six.endpoint), err)
 		}
-		x.taken = append(x.taken, chosen...)
-		ports = append(ports, chosen...)
+		x.given = append(x.given, chosen...)
 	}
-	row.Value = store.Ports{Ports: sandbox.Merge(ports), Bridge4: four.bridge, Bridge6: six.bridge}
+	row.Value = store.Ports{Ports: sandbox.Merge(x.given), Bridge4: four.bridge, Bridge6: six.bridge}
 	row.Plan = c.portsPlan(row.Value)
 	return row, nil
 }
@@ -289,6 +290,20 @@ func unspecified(ipv6 bool) netip.Addr {
 	return netip.IPv4Unspecified()
 }
 
+// holder returns what is in the way of a port.
+func (x *chooser) holder(p sandbox.Port) (sandbox.Port, bool) {
+	if i := slices.IndexFunc(x.given, p.Overlaps); i >= 0 {
+		return x.given[i], true
+	}
+	for i := range p.Count {
+		others := x.others(store.HostPort{Protocol: p.Protocol, Port: p.First + i})
+		if i := slices.IndexFunc(others, p.Overlaps); i >= 0 {
+			return others[i], true
+		}
+	}
+	return sandbox.Port{}, false
+}
+
 // at puts the ports at one port of the host, or says what is in the way.
 func (x *chooser) at(ports []sandbox.Port, first uint16) ([]sandbox.Port, error) {
 	chosen := slices.Clone(ports)
@@ -298,11 +313,9 @@ func (x *chooser) at(ports []sandbox.Port, first uint16) ([]sandbox.Port, error)
 			continue
 		}
 		p.First = first
-		for _, other := range x.taken {
-			if p.Overlaps(other) {
-				clash := netip.AddrPortFrom(p.Host, max(p.First, other.First))
-				return nil, fmt.Errorf("Bind for %s failed: port is already allocated", clash) //nolint:staticcheck // Docker's words
-			}
+		if other, taken := x.holder(*p); taken {
+			clash := netip.AddrPortFrom(p.Host, max(p.First, other.First))
+			return nil, fmt.Errorf("Bind for %s failed: port is already allocated", clash) //nolint:staticcheck // Docker's words
 		}
 		if held := netip.AddrPortFrom(p.Host, first); x.space.busy[busyPort{p.Protocol, held}] {
 			return nil, fmt.Errorf("failed to bind host port %s/%s: %w", held, p.Protocol, errPortHeld)

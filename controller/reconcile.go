@@ -60,6 +60,9 @@ func (c *Controller) recoverHost(ctx context.Context) error {
 	known := false
 	c.o.Store.View(func(t store.Tables) { row, known = t.Hosts.Get(store.HostID) })
 	if known {
+		if err := c.adoptGuard(&row); err != nil {
+			return err
+		}
 		return c.repair(ctx, "the host", row.Plan)
 	}
 	plan, err := c.hostPlan()

@@ -214,7 +214,7 @@ func settled(t *testing.T, m *nstest.Machine) string {
 
 func TestFailureNamesStep(t *testing.T) {
 	m := nstest.New(t)
-	m.Sh(t, "ip link add br-taken type bridge")
+	m.Sh(t, "ip link add br-taken type veth peer name far") // a bridge would be adopted
 	d := start(t, m, newRoots(t))
 	_, err := d.CreateNetwork(t.Context(), controller.NetworkSpec{
 		Name: "lab", IPv4: true, Options: map[string]string{"com.docker.network.bridge.name": "br-taken"},
@@ -222,8 +222,8 @@ func TestFailureNamesStep(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "br-taken") {
 		t.Errorf("error %v", err)
 	}
-	if got := m.Sh(t, "ip -br link show br-taken"); !strings.HasPrefix(got, "br-taken") {
-		t.Errorf("a stranger's bridge was touched: %s", got)
+	if got := m.Sh(t, "ip -br link show br-taken"); !strings.HasPrefix(got, "br-taken@far") {
+		t.Errorf("a stranger's link was touched: %s", got)
 	}
 	m.Sh(t, "ip link del br-taken")
 	d.clear(t)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -83,7 +84,11 @@ func (h *Host) tracking(fn func(*netlink.Handle) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.flows == nil {
-		if d.flows, err = netlink.NewHandleAt(d.ns, unix.NETLINK_NETFILTER); err != nil {
+		err = d.through(func(fd int) (err error) {
+			d.flows, err = netlink.NewHandleAt(netns.NsHandle(fd), unix.NETLINK_NETFILTER)
+			return err
+		})
+		if err != nil {
 			d.flows = nil
 			return err
 		}

@@ -43,8 +43,11 @@ type Host struct {
 
 // door is what is open into one namespace.
 type door struct {
-	ns    netns.NsHandle
+	ns    netns.NsHandle // see fd
 	links *netlink.Handle
+
+	life sync.RWMutex // held for reading while ns is in use
+	shut bool         // ns is closed
 
 	mu    sync.Mutex      // held over a transaction
 	rules *nftables.Conn  // opened on first use
@@ -126,7 +129,11 @@ func (h *Host) Transact(ns string, fn func(*nftables.Conn) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.rules == nil {
-		if d.rules, err = nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(int(d.ns)), nftables.WithSockOptions(roomy)); err != nil {
+		err = d.through(func(fd int) (err error) {
+			d.rules, err = nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(fd), nftables.WithSockOptions(roomy))
+			return err
+		})
+		if err != nil {
 			d.rules = nil
 			return fmt.Errorf("opening an nftables socket in %s: %w", nameOf(ns), err)
 		}
@@ -153,7 +160,23 @@ func (h *Host) FD(ns string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	return int(d.ns), nil
+	fd := -1
+	err = d.through(func(open int) error {
+		fd = open
+		return nil
+	})
+	return fd, err
+}
+
+// through calls fn with the namespace's descriptor, which stays open meanwhile:
+// somebody else may be unpinning the namespace.
+func (d *door) through(fn func(fd int) error) error {
+	d.life.RLock()
+	defer d.life.RUnlock()
+	if d.shut {
+		return linkspan.Errorf(linkspan.ErrNotFound, "the network namespace is gone (see: ip netns)")
+	}
+	return fn(int(d.ns))
 }
 
 func (h *Host) door(name string) (*door, error) {
@@ -228,11 +251,16 @@ func (d *door) rawSocket() (*nl.SocketHandle, error) {
 	d.rawMu.Lock()
 	defer d.rawMu.Unlock()
 	if d.raw == nil {
-		socket, err := nl.GetNetlinkSocketAt(d.ns, netns.None(), unix.NETLINK_ROUTE)
+		err := d.through(func(fd int) error {
+			socket, err := nl.GetNetlinkSocketAt(netns.NsHandle(fd), netns.None(), unix.NETLINK_ROUTE)
+			if err == nil {
+				d.raw = &nl.SocketHandle{Socket: socket}
+			}
+			return err
+		})
 		if err != nil {
 			return nil, fmt.Errorf("opening a netlink socket: %w", err)
 		}
-		d.raw = &nl.SocketHandle{Socket: socket}
 	}
 	return d.raw, nil
 }
@@ -253,6 +281,9 @@ func (d *door) close() error {
 	if d.flows != nil {
 		d.flows.Close()
 	}
+	d.life.Lock()
+	defer d.life.Unlock()
+	d.shut = true
 	return errors.Join(err, d.ns.Close())
 }
 

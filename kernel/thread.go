@@ -21,12 +21,13 @@ func (h *Host) Inside(ns string, fn func() error) error {
 	if ns == "" && h.native {
 		return fn()
 	}
-	fd, err := h.FD(ns)
+	d, err := h.door(ns)
 	if err != nil {
 		return err
 	}
 	return onThrowawayThread(func() error {
-		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+		err := d.through(func(fd int) error { return unix.Setns(fd, unix.CLONE_NEWNET) })
+		if err != nil {
 			return fmt.Errorf("entering %s: %w", nameOf(ns), err)
 		}
 		return fn()

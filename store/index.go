@@ -104,6 +104,11 @@ type (
 		Network linkspan.ID
 		Name    string
 	}
+	// HostPort is a port of the host, at whichever of its addresses.
+	HostPort struct {
+		Protocol string
+		Port     uint16
+	}
 )
 
 // Indexes are all indexes that there are.
@@ -124,6 +129,7 @@ type Indexes struct {
 	Leased             *Leased
 
 	SandboxesByOwner *Index[sandbox.Sandbox, linkspan.ID]
+	PortsByHost      *Index[Ports, HostPort]
 
 	ConfigsByName    *Index[Config, string]
 	ConfigsByAddress *Index[Config, netip.Addr] // static ones
@@ -171,6 +177,20 @@ func newIndexes(t Tables) Indexes {
 		EndpointsByName: newIndex(t.Endpoints, func(r endpoints) []Member { return []Member{{r.Value.Network, r.Value.Name}} }),
 
 		SandboxesByOwner: newIndex(t.Sandboxes, func(r Row[sandbox.Sandbox]) []linkspan.ID { return []linkspan.ID{r.Value.Owner} }),
+
+		PortsByHost: newIndex(t.Ports, func(r Row[Ports]) []HostPort {
+			var keys []HostPort
+			seen := make(map[HostPort]bool)
+			for _, p := range r.Value.Ports {
+				for i := uint16(0); !p.Routed && i < p.Count; i++ {
+					if key := (HostPort{p.Protocol, p.First + i}); !seen[key] {
+						seen[key] = true
+						keys = append(keys, key)
+					}
+				}
+			}
+			return keys
+		}),
 
 		ConfigsByName: newIndex(t.Configs, func(r Row[Config]) []string { return []string{r.Value.Name} }),
 		ConfigsByAddress: newIndex(t.Configs, func(r Row[Config]) []netip.Addr {
