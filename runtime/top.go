@@ -37,7 +37,11 @@ func (r *Runtime) Top(ctx context.Context, ref, args string) (container.TopRespo
 	if err != nil {
 		return top, linkspan.Errorf(linkspan.ErrInvalid, "ps %s: %w", args, err)
 	}
-	return selectProcesses(string(out), r.cgroups.Group(string(c.ID)).Pids())
+	top, err = selectProcesses(string(out), r.cgroups.Group(string(c.ID)).Pids())
+	if err == nil {
+		r.event(c, "top")
+	}
+	return top, err
 }
 
 // selectProcesses keeps the rows of a ps output whose PID is among the given.
