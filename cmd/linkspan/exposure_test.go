@@ -90,7 +90,7 @@ type exposure struct {
 	lan *nstest.Machine
 }
 
-func newExposure(t *testing.T) exposure {
+func newExposure(t *testing.T, backend string) exposure {
 	s := newStory(t)
 	lan := nstest.New(t)
 	wire := nstest.Wire(t, s.machine, lan, netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("192.0.2.2/24"))
@@ -102,7 +102,7 @@ func newExposure(t *testing.T) exposure {
 		sysctl -qw net.ipv4.conf.all.route_localnet=1 net.ipv4.conf.%[1]s.route_localnet=1
 		ip route flush table local 127.0.0.0/8; ip route del local 127.0.0.1 table local 2>/dev/null || true
 		ip route add 127.0.0.1 via 192.0.2.1 src 192.0.2.2`, wire))
-	s.start()
+	s.start("--firewall-backend", backend)
 	return exposure{s, lan}
 }
 
@@ -233,9 +233,13 @@ func exposureQuestions() []question {
 // off and with a host that lets nothing in. What port ls says equals what is
 // measured.
 func TestExposure(t *testing.T) {
-	for _, icc := range []bool{true, false} {
-		t.Run(fmt.Sprintf("icc=%v", icc), func(t *testing.T) {
-			e := newExposure(t)
+	for _, test := range []struct {
+		backend string
+		icc     bool
+	}{{"nftables", true}, {"nftables", false}, {"iptables", true}, {"iptables", false}} {
+		icc := test.icc
+		t.Run(fmt.Sprintf("%s/icc=%v", test.backend, icc), func(t *testing.T) {
+			e := newExposure(t, test.backend)
 			e.do("network", "create", "--ipv6", "--subnet", "10.77.0.0/24", "--subnet", "fd77::/64", "-o", fmt.Sprintf("com.docker.network.bridge.enable_icc=%v", icc), "lab")
 			e.do("network", "create", "--ipv6", "--subnet", "10.78.0.0/24", "--subnet", "fd78::/64", "side")
 			e.do("run", "-d", "--name", "web", "--network", "lab", "--ip", "10.77.0.2", "--ip6", "fd77::2",

@@ -322,10 +322,16 @@ func (s *story) rss(pid int) int {
 // TestOldFlow is scenario 13: a UDP conversation that is older than what it
 // talks to.
 func TestOldFlow(t *testing.T) {
+	for _, backend := range []string{"nftables", "iptables"} {
+		t.Run(backend, func(t *testing.T) { oldFlow(t, backend) })
+	}
+}
+
+func oldFlow(t *testing.T, backend string) {
 	s := newStory(t)
 	lan := nstest.New(t)
 	nstest.Wire(t, s.machine, lan, netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("192.0.2.2/24"))
-	s.start()
+	s.start("--firewall-backend", backend)
 	s.do("network", "create", "--subnet", "10.77.0.0/24", "lab")
 	out := filepath.Join(s.dir, "answers")
 	lan.Start(t, `exec python3 -u -c '
