@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/nftables"
 	mdlayher "github.com/mdlayher/netlink"
@@ -51,6 +52,7 @@ type door struct {
 
 	mu    sync.Mutex      // held over a transaction
 	rules *nftables.Conn  // opened on first use
+	port  atomic.Uint32   // of the socket for rules: what the kernel calls the maker of its changes
 	flows *netlink.Handle // of connection tracking; opened on first use
 
 	rawMu sync.Mutex
@@ -130,7 +132,7 @@ func (h *Host) Transact(ns string, fn func(*nftables.Conn) error) error {
 	defer d.mu.Unlock()
 	if d.rules == nil {
 		err = d.through(func(fd int) (err error) {
-			d.rules, err = nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(fd), nftables.WithSockOptions(roomy))
+			d.rules, err = nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(fd), nftables.WithSockOptions(roomy, d.known))
 			return err
 		})
 		if err != nil {
@@ -147,6 +149,20 @@ func (h *Host) Transact(ns string, fn func(*nftables.Conn) error) error {
 		d.rules = nil
 	}
 	return err
+}
+
+// known notes the port of the socket for rules (netlink(7), nl_pid).
+func (d *door) known(conn *mdlayher.Conn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var addr unix.Sockaddr
+	controlErr := raw.Control(func(fd uintptr) { addr, err = unix.Getsockname(int(fd)) })
+	if own, ok := addr.(*unix.SockaddrNetlink); ok {
+		d.port.Store(own.Pid)
+	}
+	return errors.Join(controlErr, err)
 }
 
 // roomy makes a socket take a transaction of thousands of elements, which the

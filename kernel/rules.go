@@ -3,34 +3,34 @@ package kernel
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// What a generation's report says (enum nft_gen_attributes in
-// linux/netfilter/nf_tables.h).
-const (
-	generationThread = 2
-	tableName        = 1 // of a table, chain, rule, set or element alike
-)
+// tableName is the attribute that names the table of a table, chain, rule, set
+// or element alike (linux/netfilter/nf_tables.h).
+const tableName = 1
 
 // FollowRules tells of changes that others make to tables of nftables with one
 // of the names, in the machine's own namespace (nft monitor): the channel holds
 // one token while there is something new, and is closed when ctx ends or the
 // kernel no longer reports. Several changes may be one token. Changes that this
-// process made are left out where they can be told.
+// Host made are left out: each generation of rules is reported with the port of the
+// socket that made it.
 func (h *Host) FollowRules(ctx context.Context, tables []string) (<-chan struct{}, error) {
-	fd, err := h.FD("")
+	d, err := h.door("")
 	if err != nil {
 		return nil, err
 	}
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: fd})
+	var conn *netlink.Conn
+	err = d.through(func(fd int) (err error) {
+		conn, err = netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: fd})
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("opening a netlink socket: %w", err)
 	}
@@ -58,7 +58,7 @@ func (h *Host) FollowRules(ctx context.Context, tables []string) (<-chan struct{
 					concerned = concerned || slices.Contains(tables, string(bytes.TrimRight(behindHeader(m.Data, tableName), "\x00")))
 					continue
 				}
-				if concerned && !ownThread(m.Data) {
+				if concerned && m.Header.PID != d.port.Load() {
 					select {
 					case changes <- struct{}{}:
 					default:
@@ -87,16 +87,4 @@ func behindHeader(data []byte, kind uint16) []byte {
 		}
 	}
 	return nil
-}
-
-// ownThread tells whether a thread of this process made a generation of rules.
-// The kernel gives its number in the first namespace of processes; in another
-// one no thread may have that number, and a change of our own counts as foreign.
-func ownThread(data []byte) bool {
-	raw := behindHeader(data, generationThread)
-	if len(raw) != 4 {
-		return false
-	}
-	_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", binary.BigEndian.Uint32(raw)))
-	return err == nil
 }
