@@ -125,10 +125,12 @@ func TestUpdateNetwork(t *testing.T) {
 		}
 	}
 	for body, want := range map[string]string{
-		`{"Pools":[{"Gateway":"10.9.0.1"}]}`:                            "400 invalid network config:",
-		`{"Options":[1]}`:                                               "400 invalid JSON",
+		`{"Pools":[{"Gateway":"10.9.0.1"}]}`: "400 invalid network config:",
+
 		`{"Pools":[{"Subnet":"10.9.0.0/24"},{"Subnet":"10.9.0.0/25"}]}`: "403 invalid pool request",
-		`{"Internal":"x"}`:                                              "400 invalid JSON",
+
+		`{"Options":[1]}`:  "400 invalid JSON",
+		`{"Internal":"x"}`: "400 invalid JSON",
 	} {
 		if got := statusAndMessage(t, ask(s, "PATCH", "/linkspan/v1/networks/lab", body)); !strings.HasPrefix(got, want) {
 			t.Errorf("%s: %s, want %s", body, got, want)
