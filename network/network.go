@@ -70,6 +70,9 @@ type Network struct {
 	PoolIDs      []string `json:",omitempty"`
 	AddressSpace string   `json:",omitempty"`
 
+	// VNI is the VXLAN network identifier (RFC 7348) of a network that spans hosts.
+	VNI uint32 `json:",omitempty"`
+
 	// Adopted, if not nil, says that the network's own link was there before, and
 	// what it was like: it stays when the network goes.
 	Adopted *Adopted `json:",omitempty"`
