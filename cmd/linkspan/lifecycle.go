@@ -143,19 +143,9 @@ func rmVerb() verb {
 }
 
 func newRm(a *app) *cobra.Command {
-	v := rmVerb()
-	v.command.RunE = func(cmd *cobra.Command, args []string) error {
-		calls, err := v.calls(cmd, args)
-		if err != nil {
-			return err
-		}
-		daemon, err := a.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
+	return a.doing(rmVerb(), func(cmd *cobra.Command, args []string, daemon *engine, calls []call) error {
 		return a.removeEach(cmd, daemon, args, calls, a.err)
-	}
-	return v.command
+	})
 }
 
 // removeEach removes things and prints the names of those that it removed.

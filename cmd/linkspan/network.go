@@ -28,16 +28,7 @@ func newNetwork(a *app) *cobra.Command {
 }
 
 func newNetworkCreate(a *app) *cobra.Command {
-	v := networkCreateVerb()
-	v.command.RunE = func(cmd *cobra.Command, args []string) error {
-		calls, err := v.calls(cmd, args)
-		if err != nil {
-			return err
-		}
-		daemon, err := a.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
+	return a.doing(networkCreateVerb(), func(cmd *cobra.Command, args []string, daemon *engine, calls []call) error {
 		var made network.CreateResponse
 		if err := daemon.do(cmd.Context(), calls[0], &made); err != nil {
 			return err
@@ -47,8 +38,7 @@ func newNetworkCreate(a *app) *cobra.Command {
 		}
 		fmt.Fprintln(a.out, made.ID)
 		return nil
-	}
-	return v.command
+	})
 }
 
 func networkRmVerb() verb {
@@ -79,19 +69,9 @@ func callEach(names []string, method, before, after string, query url.Values) ([
 }
 
 func newNetworkRm(a *app) *cobra.Command {
-	v := networkRmVerb()
-	v.command.RunE = func(cmd *cobra.Command, args []string) error {
-		calls, err := v.calls(cmd, args)
-		if err != nil {
-			return err
-		}
-		daemon, err := a.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
+	return a.doing(networkRmVerb(), func(cmd *cobra.Command, args []string, daemon *engine, calls []call) error {
 		return a.removeEach(cmd, daemon, args, calls, io.Discard)
-	}
-	return v.command
+	})
 }
 
 func networkPruneVerb() verb {
@@ -213,23 +193,14 @@ func newNetworkDisconnect(a *app) *cobra.Command { return a.silent(networkDiscon
 
 // silent makes a verb's command do its calls and print nothing.
 func (a *app) silent(v verb) *cobra.Command {
-	v.command.RunE = func(cmd *cobra.Command, args []string) error {
-		calls, err := v.calls(cmd, args)
-		if err != nil {
-			return err
-		}
-		daemon, err := a.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
+	return a.doing(v, func(cmd *cobra.Command, args []string, daemon *engine, calls []call) error {
 		for _, c := range calls {
 			if err := daemon.do(cmd.Context(), c, nil); err != nil {
 				return err
 			}
 		}
 		return nil
-	}
-	return v.command
+	})
 }
 
 func newNetworkInspect(a *app) *cobra.Command {

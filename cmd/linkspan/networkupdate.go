@@ -122,22 +122,12 @@ func changes(flag string, set, without []string) (map[string]*string, error) {
 }
 
 func newNetworkUpdate(a *app) *cobra.Command {
-	v := networkUpdateVerb()
-	v.command.RunE = func(cmd *cobra.Command, args []string) error {
-		calls, err := v.calls(cmd, args)
-		if err != nil {
-			return err
-		}
-		daemon, err := a.connect(cmd.Context())
-		if err != nil {
-			return err
-		}
+	return a.doing(networkUpdateVerb(), func(cmd *cobra.Command, args []string, daemon *engine, calls []call) error {
 		var now network.Inspect
 		if err := daemon.do(cmd.Context(), calls[0], &now); err != nil {
 			return err
 		}
 		fmt.Fprintln(a.out, args[0])
 		return nil
-	}
-	return v.command
+	})
 }

@@ -87,9 +87,8 @@ func (a *app) explain(ctx context.Context, calls []call) error {
 	return nil
 }
 
-// acted makes a verb's command do its calls, one for each name given, and
-// print each name that it was done for.
-func (a *app) acted(v verb) *cobra.Command {
+// doing makes a verb's command do something with its calls.
+func (a *app) doing(v verb, do func(cmd *cobra.Command, args []string, daemon *engine, calls []call) error) *cobra.Command {
 	v.command.RunE = func(cmd *cobra.Command, args []string) error {
 		calls, err := v.calls(cmd, args)
 		if err != nil {
@@ -99,11 +98,19 @@ func (a *app) acted(v verb) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		return do(cmd, args, daemon, calls)
+	}
+	return v.command
+}
+
+// acted makes a verb's command do its calls, one for each name given, and
+// print each name that it was done for.
+func (a *app) acted(v verb) *cobra.Command {
+	return a.doing(v, func(cmd *cobra.Command, args []string, daemon *engine, calls []call) error {
 		next := 0
 		return a.eachOf(args, func(string) error {
 			next++
 			return daemon.do(cmd.Context(), calls[next-1], nil)
 		})
-	}
-	return v.command
+	})
 }
