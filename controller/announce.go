@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/linkspan/linkspan"
@@ -15,7 +17,7 @@ import (
 type announcement struct {
 	start chan struct{} // closed to begin
 	stop  chan struct{} // closed to end it early
-	done  chan struct{} // closed when its sockets are
+	quiet chan struct{} // closed when it will say no more
 }
 
 // readyToAnnounce prepares to tell the neighbours of a container's new
@@ -32,18 +34,18 @@ func (c *Controller) readyToAnnounce(links []link) {
 		c.mu.Lock()
 		c.announcing[l.endpoint.ID] = a
 		c.mu.Unlock()
-		go func() {
-			defer close(a.done)
+		c.speakers.Go(func() {
 			select {
 			case <-a.stop:
+				close(a.quiet)
 				return
 			case <-a.start:
 			}
-			c.note("announcing the addresses of container "+l.endpoint.Name, c.announce(l, count, every, a.stop))
+			c.note("announcing the addresses of container "+l.endpoint.Name, c.announce(l, count, every, a))
 			c.mu.Lock()
 			delete(c.announcing, l.endpoint.ID)
 			c.mu.Unlock()
-		}()
+		})
 	}
 }
 
@@ -59,26 +61,21 @@ func (c *Controller) startAnnouncing(links []link) {
 }
 
 // announce owns its sockets alone, from opening to closing: so none is used
-// after it was closed, when its number may be another file's.
-func (c *Controller) announce(l link, count int, every time.Duration, stop <-chan struct{}) (err error) {
-	var ns string
-	c.o.Store.View(func(t store.Tables) {
-		row, _ := t.Sandboxes.Get(l.endpoint.Sandbox)
-		ns = row.Value.Netns()
-	})
-	a, err := c.o.Host.Announcer(ns, l.endpoint.Interface, l.endpoint.Addrs())
-	if err != nil {
-		if kernel.IsGone(err) {
-			return nil
-		}
+// after it was closed, when its number may be another file's. Closing them waits
+// for a grace period of the kernel, so it comes after the last word.
+func (c *Controller) announce(l link, count int, every time.Duration, state announcement) error {
+	a, err := c.announcer(l)
+	if a == nil || err != nil {
+		close(state.quiet)
 		return err
 	}
 	defer a.Close() //nolint:errcheck // nothing was written that could be lost
+	defer close(state.quiet)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for range count {
 		select {
-		case <-stop:
+		case <-state.stop:
 			return nil
 		case <-timer.C:
 		}
@@ -90,8 +87,23 @@ func (c *Controller) announce(l link, count int, every time.Duration, stop <-cha
 	return nil
 }
 
-// hush ends the announcements of an endpoint that goes, and waits until their
-// sockets are closed: they would keep its namespace alive.
+// announcer returns nil for a link that is gone already.
+func (c *Controller) announcer(l link) (*kernel.Announcer, error) {
+	var ns string
+	c.o.Store.View(func(t store.Tables) {
+		row, _ := t.Sandboxes.Get(l.endpoint.Sandbox)
+		ns = row.Value.Netns()
+	})
+	a, err := c.o.Host.Announcer(ns, l.endpoint.Interface, l.endpoint.Addrs())
+	if kernel.IsGone(err) {
+		return nil, nil //nolint:nilnil // there is nobody to speak
+	}
+	return a, err
+}
+
+// hush ends the announcements of an endpoint that goes, and waits for the last
+// word: somebody else may get its addresses. Its sockets are closed a moment
+// later, and the container's namespace, if it goes, lives until then.
 func (c *Controller) hush(id linkspan.ID) {
 	c.mu.Lock()
 	a, speaks := c.announcing[id]
@@ -99,19 +111,17 @@ func (c *Controller) hush(id linkspan.ID) {
 	c.mu.Unlock()
 	if speaks {
 		close(a.stop)
-		<-a.done
+		<-a.quiet
 	}
 }
 
-// hushAll ends all announcements.
+// hushAll ends all announcements and waits until their sockets are closed.
 func (c *Controller) hushAll() {
 	c.mu.Lock()
-	var all []linkspan.ID
-	for id := range c.announcing {
-		all = append(all, id)
-	}
+	all := slices.Collect(maps.Keys(c.announcing))
 	c.mu.Unlock()
 	for _, id := range all {
 		c.hush(id)
 	}
+	c.speakers.Wait()
 }

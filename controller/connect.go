@@ -60,10 +60,10 @@ func (c *Controller) Connect(ctx context.Context, ref string, owner linkspan.ID,
 		c.hush(added.Value.ID)
 		return c.abandonEndpoint(added, errors.Join(err, leftOf(c.executor.Undo(ctx, added.Plan))))
 	}
-	c.startAnnouncing(live.links)
 	if err := c.settle(ctx, owner, host); err != nil {
 		return errors.Join(err, c.takeBack(ctx, added, host))
 	}
+	c.startAnnouncing(live.links)
 	c.emit("connect", added.Value)
 	return nil
 }

@@ -101,7 +101,8 @@ type Controller struct {
 	life     context.Context //nolint:containedctx // of what goes on in the background, until Close
 	stop     context.CancelFunc
 	stopped  sync.WaitGroup
-	unfollow func() // ends following the host's files
+	speakers sync.WaitGroup // announcements
+	unfollow func()         // ends following the host's files
 }
 
 // New returns a Controller. Call Recover before any verb.

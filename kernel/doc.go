@@ -25,6 +25,12 @@
 //   - /proc/sys/net follows the thread (cat it under nsenter --net), but
 //     /sys/class/net follows whoever mounted that sysfs: brctl show in a new
 //     namespace without its own sysfs lists the host's bridges.
+//   - The kernel's cache of names holds an entry /proc/sys/net/ipv4 for every
+//     namespace that was looked into, all under one name, and compares them one by
+//     one (perf top, with a thousand namespaces: proc_sys_compare). A procfs of
+//     one's own, mounted nowhere, has a cache of its own.
+//   - Closing a packet socket waits for an RCU grace period, 10 ms and more
+//     (strace -T arping -c 1): nobody should wait for it.
 //   - A dump may be interrupted by a change (NLM_F_DUMP_INTR): Dump asks again.
 //   - operstate is set by a work queue some time after the link is up: nothing
 //     here decides on it.

@@ -37,6 +37,7 @@ type Host struct {
 	native bool           // self is the namespace of the process: no thread need move
 	reaper *reaper
 	routes routeWatch
+	trees  sysctlTrees
 
 	mu    sync.Mutex
 	doors map[string]*door // by name of the pinned namespace; "" is self
@@ -97,6 +98,7 @@ func open(self netns.NsHandle, native bool) (*Host, error) {
 func (h *Host) Close() error {
 	h.reaper.close()
 	h.routes.close()
+	h.trees.close()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var errs []error

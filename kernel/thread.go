@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -120,39 +118,4 @@ func prepareNetnsDir() error {
 		return fmt.Errorf("making %s a shared mount: %w", NetnsDir, err)
 	}
 	return nil
-}
-
-// ReadSysctl returns the value of a sysctl, named with dots or slashes, as a
-// thread in the given namespace sees it.
-func (h *Host) ReadSysctl(ns, key string) (string, error) {
-	var value string
-	err := h.Inside(ns, func() error {
-		raw, err := os.ReadFile(sysctlPath(key))
-		value = strings.TrimSpace(string(raw))
-		return err
-	})
-	if err != nil {
-		return "", fmt.Errorf("reading sysctl %s in %s: %w", key, nameOf(ns), err)
-	}
-	return value, nil
-}
-
-// WriteSysctl sets a sysctl as a thread in the given namespace sees it.
-func (h *Host) WriteSysctl(ns, key, value string) error {
-	err := h.Inside(ns, func() error {
-		return os.WriteFile(sysctlPath(key), []byte(value), 0)
-	})
-	if err != nil {
-		return fmt.Errorf("setting sysctl %s to %s in %s: %w", key, value, nameOf(ns), err)
-	}
-	return nil
-}
-
-// sysctlPath accepts both spellings of sysctl(8): dots separate unless the key
-// has a slash, which is how a link name with a dot in it is written.
-func sysctlPath(key string) string {
-	if !strings.Contains(key, "/") {
-		key = strings.ReplaceAll(key, ".", "/")
-	}
-	return filepath.Join("/proc/sys", key)
 }
