@@ -17,6 +17,8 @@ func kernelKinds() Kinds {
 		"macvlan":  AddMacvlan{},
 		"ipvlan":   AddIPvlan{},
 		"vlan":     ShareVLAN{},
+		"vxlan":    AddVXLAN{},
+		"told":     SetTold{},
 		"file":     WriteFile{},
 
 		"mtu":          SetMTU{},
@@ -31,6 +33,10 @@ func kernelKinds() Kinds {
 		"port setting":   SetPort{},
 		"clear-flows":    ClearFlows{},
 		"drop-flows":     DropFlows{},
+
+		"tunnel":    SetTunnel{},
+		"station":   SetStation{},
+		"neighbour": SetNeighbour{},
 
 		"move": MoveLink{},
 		"mac":  SetMAC{},

@@ -30,7 +30,7 @@ const (
 	withVeth   = withBox + withBridge + "ip link add v0 address 02:42:0a:4d:00:02 group 27763 master br0 type veth peer name eth0 address 02:42:0a:4d:00:03 netns box; "
 	withUp     = withVeth + "ip link set br0 up; ip link set v0 up; ip -n box link set eth0 up; "
 	withParent = withBox + "ip link add v0 address 02:42:0a:4d:00:02 type veth peer name p0 address 02:42:0a:4d:00:04; "
-	clean      = "for ns in box bax; do test ! -e /run/netns/$ns || ip netns del $ns; done; for l in m0 br0 br1 v0; do test ! -e /sys/class/net/$l || ip link del $l || true; done; rm -rf /run/work"
+	clean      = "for ns in box bax; do test ! -e /run/netns/$ns || ip netns del $ns; done; for l in m0 x0 x1 br0 br1 v0; do test ! -e /sys/class/net/$l || ip link del $l || true; done; rm -rf /run/work"
 )
 
 // specimen is one op and the world around it.
@@ -48,7 +48,9 @@ type specimen struct {
 	spared  bool     // Undo passes over the foreign thing without a word
 }
 
-func specimens() []specimen {
+func specimens() []specimen { return append(plainSpecimens(), tunnelSpecimens()...) }
+
+func plainSpecimens() []specimen {
 	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
 	return []specimen{
 		{
