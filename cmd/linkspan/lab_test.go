@@ -186,7 +186,7 @@ func TestLesson(t *testing.T) {
 	if out := s.do("lab", "lessons"); !strings.Contains(out, "switch     3. A switch for many cables") {
 		t.Errorf("lab lessons:\n%s", out)
 	}
-	if out := s.do("lab", "start", "--seed", "ada", "namespace"); !strings.Contains(out, "Task 1 of 3 (build): Make a network namespace with the name lab-namespace-") {
+	if out := s.do("lab", "start", "--seed", "ada", "namespace"); !strings.Contains(out, "Task 1 of 5 (build): Make a network namespace with the name lab-namespace-") {
 		t.Errorf("lab start:\n%s", out)
 	}
 	if out, err := s.try("lab", "check", "namespace"); err == nil || !strings.Contains(out, "not yet: there is no network namespace lab-namespace-") {
@@ -197,7 +197,7 @@ func TestLesson(t *testing.T) {
 	if out := s.do("lab", "check", "namespace"); !strings.Contains(out, "passed") {
 		t.Errorf("lab check:\n%s", out)
 	}
-	if out := s.do("lab", "next", "namespace"); !strings.Contains(out, "Task 2 of 3 (predict)") {
+	if out := s.do("lab", "next", "namespace"); !strings.Contains(out, "Task 2 of 5 (predict)") {
 		t.Errorf("lab next:\n%s", out)
 	}
 	if out, err := s.try("lab", "check", "namespace", "7"); err == nil || !strings.Contains(out, "not yet") {

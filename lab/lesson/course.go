@@ -47,14 +47,14 @@ func (c Course) Start(ctx context.Context, name string, seed Seed) (Progress, er
 		return Progress{}, err
 	}
 	p := Progress{Lesson: name, Seed: seed}
-	for _, t := range l.tasks {
+	for _, t := range l.steps(p.Seed) {
 		p.Tasks = append(p.Tasks, Record{Kind: string(t.kind)})
 	}
 	if _, err = c.Labs.Up(ctx, []byte(seed.fill(name, l.file)), ""); err != nil {
 		return p, err
 	}
 	if err = c.save(p); err == nil {
-		err = c.script(p, l.tasks[0].spoil)
+		err = c.script(p, l.steps(p.Seed)[0].spoil)
 	}
 	if err != nil {
 		return p, errors.Join(err, c.Labs.Down(ctx, name))
@@ -185,7 +185,7 @@ func (c Course) Next(ctx context.Context, name string, skip bool) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.script(p, l.tasks[p.Task].spoil), c.save(p))
+	return errors.Join(c.script(p, l.steps(p.Seed)[p.Task].spoil), c.save(p))
 }
 
 // Undo brings the lab back to the beginning of the current task, whatever was
@@ -208,7 +208,7 @@ func (c Course) rebuild(ctx context.Context, p Progress) error {
 	if err = errors.Join(c.handMade(ctx, p), c.Labs.Reset(ctx, p.Lesson)); err != nil {
 		return err
 	}
-	for i, t := range l.tasks[:p.Task+1] {
+	for i, t := range l.steps(p.Seed)[:p.Task+1] {
 		if err = c.script(p, t.spoil); err != nil {
 			return err
 		}
@@ -261,7 +261,7 @@ func (c Course) current(name string) (Progress, task, error) {
 	if err != nil {
 		return p, task{}, err
 	}
-	return p, l.tasks[min(p.Task, len(l.tasks)-1)], nil
+	return p, l.steps(p.Seed)[min(p.Task, len(l.steps(p.Seed))-1)], nil
 }
 
 func (c Course) file(name string) string {

@@ -2,9 +2,16 @@ package lesson
 
 import (
 	"fmt"
-
-	"github.com/linkspan/linkspan/kernel"
+	"time"
 )
+
+func loopback(b *bench) error {
+	return all(
+		func() error { return b.up("{A}", "lo") },
+		func() error { return b.address("{A}", "lo", "127.0.0.1/8") },
+		func() error { return b.ping("{A}", "127.0.0.1") },
+	)
+}
 
 func namespaceLesson() Lesson {
 	return Lesson{
@@ -22,9 +29,7 @@ func namespaceLesson() Lesson {
 					"ip netns add {LAB}-{A}; then bring its lo up",
 				},
 				solution: "ip netns add {LAB}-{A}; ip -n {LAB}-{A} link set lo up",
-				check: func(b *bench) error {
-					return all(func() error { return b.up("{A}", "lo") }, func() error { return b.ping("{A}", "127.0.0.1") })
-				},
+				check:    loopback,
 			},
 			{
 				kind: predict,
@@ -38,12 +43,33 @@ func namespaceLesson() Lesson {
 				},
 			},
 			{
+				kind: predict,
+				text: "The lab's machine has a bridge by now, br9, and {LAB}-{A} has none. In a shell on the machine (linkspan lab exec namespace - sh) you enter\n" +
+					"the namespace: `nsenter --net=/run/netns/{LAB}-{A} brctl show`. Which bridge will it list: none, or br9?",
+				spoil: "ip link add br9 type bridge",
+				hints: []string{
+					"brctl does not ask the kernel by netlink: it reads /sys/class/net.",
+					"/sys shows the links of the namespace that it was mounted in, and nobody has mounted another. (`ip netns exec` does; so does `linkspan brctl --netns` without.)",
+				},
+				answer: func(*bench) (string, error) { return "br9", nil },
+			},
+		},
+		faults: []task{
+			{
 				kind:     mend,
 				text:     "A program in {LAB}-{A} cannot connect to 127.0.0.1 any more. Find out why, and mend it.",
 				spoil:    "ip -n {LAB}-{A} link set lo down",
 				hints:    []string{"What does `ip -n {LAB}-{A} link show lo` say of its state?", "lo is down"},
 				solution: "ip -n {LAB}-{A} link set lo up",
-				check:    func(b *bench) error { return b.ping("{A}", "127.0.0.1") },
+				check:    loopback,
+			},
+			{
+				kind:     mend,
+				text:     "A program in {LAB}-{A} does not reach 127.0.0.1 any more, and lo is up. Find out why, and mend it.",
+				spoil:    "ip -n {LAB}-{A} addr flush dev lo",
+				hints:    []string{"What does `ip -n {LAB}-{A} addr show lo` list?", "lo has no address: 127.0.0.1/8 is one that somebody has to give it, which the kernel does when it comes up for the first time."},
+				solution: "ip -n {LAB}-{A} addr add 127.0.0.1/8 dev lo",
+				check:    loopback,
 			},
 		},
 	}
@@ -89,6 +115,16 @@ ip -n {LAB}-{A} link set eth0 up; ip -n {LAB}-{B} link set eth0 up`,
 					return l.Name, err
 				},
 			},
+		},
+		faults: []task{
+			{
+				kind:     mend,
+				text:     "{A} and {B} do not reach each other any more, and neither has changed its address. Find out why, and mend it.",
+				spoil:    "ip -n {LAB}-{B} link set eth0 down",
+				hints:    []string{"A cable carries frames if both its ends are up: what do `ip -br link` of both nodes say?", "eth0 of {B} is down; eth0 of {A} has NO-CARRIER for that"},
+				solution: "ip -n {LAB}-{B} link set eth0 up",
+				check:    both,
+			},
 			{
 				kind:     mend,
 				text:     "{A} and {B} do not reach each other any more, though both ends are up and have their addresses. Find out why, and mend it.",
@@ -122,6 +158,7 @@ func switchLesson() Lesson {
 			func() error { return b.port("br0", "p1") }, func() error { return b.up("", "p1") },
 			func() error { return b.port("br0", "p2") }, func() error { return b.up("", "p2") },
 			func() error { return b.port("br0", "p3") }, func() error { return b.up("", "p3") },
+			func() error { return b.forwarding("br0") },
 			func() error { return b.ping("{A}", "{NET}.2") },
 			func() error { return b.ping("{B}", "{NET}.3") },
 			func() error { return b.ping("{C}", "{NET}.1") },
@@ -158,14 +195,87 @@ done`,
 				},
 			},
 			{
-				kind:     mend,
-				text:     "{B} is cut off from the others. Find out why, and mend it.",
-				spoil:    "ip link set p2 nomaster",
-				hints:    []string{"Which ports does `brctl show br0` list?", "p2 is no port of br0"},
-				solution: "brctl addif br0 p2",
-				check:    works,
+				kind: predict,
+				text: "Unless it was given one of its own, a bridge borrows its MAC. Whose does br0 bear: that of p1, p2 or p3, or that of none?",
+				hints: []string{
+					"`ip -br link show type veth` and `ip -br link show br0`: which are equal?",
+					"It takes the lowest of its ports', and changes it when a lower one comes: then all that have the old one in their tables talk to nobody. So an engine gives it one.",
+				},
+				answer: func(b *bench) (string, error) { return b.lender("br0") },
 			},
 		},
+		faults: []task{
+			{
+				kind:     mend,
+				text:     "{X} is cut off from the others. Find out why, and mend it.",
+				spoil:    "ip link set p{I} nomaster",
+				hints:    []string{"Which ports does `brctl show br0` list?", "p{I} is no port of br0"},
+				solution: "brctl addif br0 p{I}",
+				check:    works,
+			},
+			{
+				kind:     mend,
+				text:     "{X} is cut off from the others, though every port is in br0 and up. Find out why, and mend it.",
+				spoil:    "bridge link set dev p{I} state 0",
+				hints:    []string{"A port of a bridge has a state of its own: `brctl showstp br0`.", "p{I} is in state disabled: a port must be in state forwarding. It gets there by itself when it is brought down and up."},
+				solution: "ip link set p{I} down; ip link set p{I} up",
+				check:    works,
+			},
+			{
+				kind: mend,
+				text: "Nobody reaches anybody any more, though br0 is as it was. A firewall was loaded on the machine that this bridge is on. Find out why, and mend it.",
+				spoil: `nft add table inet guard; nft add chain inet guard forward '{ type filter hook forward priority 0; policy drop; }'
+if [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ]; then sysctl -qw net.bridge.bridge-nf-call-iptables=1
+else nft add table bridge guard; nft add chain bridge guard forward '{ type filter hook forward priority 0; policy drop; }'; fi`,
+				hints: []string{
+					"A switch should not look into packets. `nft list ruleset` and `sysctl net.bridge` on the lab's machine: who makes it?",
+					"With br_netfilter, bridged packets pass the hook forward of IPv4, as if they were routed: sysctl net.bridge.bridge-nf-call-iptables. (Without it, here: a table of family bridge.)",
+				},
+				solution: `if [ -e /proc/sys/net/bridge/bridge-nf-call-iptables ]; then sysctl -qw net.bridge.bridge-nf-call-iptables=0
+else nft delete table bridge guard; fi; nft delete table inet guard`,
+				check: works,
+			},
+		},
+	}
+}
+
+// lender finds the port whose MAC a bridge has.
+func (b *bench) lender(bridge string) (string, error) {
+	links, err := b.links("")
+	if err != nil {
+		return "", err
+	}
+	of, err := b.link("", bridge)
+	if err != nil {
+		return "", err
+	}
+	for _, l := range links {
+		if l.Master == bridge && l.MAC == of.MAC {
+			return l.Name, nil
+		}
+	}
+	return "none", nil
+}
+
+// forwarding wants every port of a bridge on the lab's machine to let frames
+// pass. A port takes a moment to notice that its far end is up.
+func (b *bench) forwarding(bridge string) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		bridges, err := b.root.Bridges("")
+		if err != nil {
+			return err
+		}
+		var blocked error
+		for _, br := range bridges {
+			for _, p := range br.Ports {
+				if br.Name == bridge && p.State.String() != "forwarding" {
+					blocked = wrong("port %s of bridge %s is in state %s (see: linkspan brctl --netns %s showstp %s)", p.Name, bridge, p.State, b.fill("{LAB}"), bridge)
+				}
+			}
+		}
+		if blocked == nil || time.Now().After(deadline) {
+			return blocked
+		}
 	}
 }
 
@@ -190,5 +300,5 @@ func (b *bench) portNumber(bridge, port string) (string, error) {
 			}
 		}
 	}
-	return "", wrong("link %s is no port of bridge %s (see: linkspan brctl --netns %s show)", port, bridge, kernel.Pin(b.fill("{LAB}")))
+	return "", wrong("link %s is no port of bridge %s (see: linkspan brctl --netns %s show)", port, bridge, b.fill("{LAB}"))
 }

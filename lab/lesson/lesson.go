@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 
 	"github.com/linkspan/linkspan"
@@ -27,6 +28,21 @@ type Lesson struct {
 
 	file  string // of the lab, with the words of Seed.fill
 	tasks []task
+	// faults are found and mended after the tasks, in an order that the seed
+	// chooses. Each leaves the lab as it found it when it is mended.
+	faults []task
+}
+
+// steps are the tasks of a learner, in order.
+func (l Lesson) steps(seed Seed) []task {
+	steps := slices.Clone(l.tasks)
+	faults := slices.Clone(l.faults)
+	for i := len(faults); i > 0; i-- {
+		chosen := seed.number(fmt.Sprintf("fault %s %d", l.Name, i), i)
+		steps = append(steps, faults[chosen])
+		faults = slices.Delete(faults, chosen, chosen+1)
+	}
+	return steps
 }
 
 // kind is what a task asks for.
@@ -53,14 +69,14 @@ type task struct {
 
 // Lessons are the stages in order.
 func Lessons() []Lesson {
-	return []Lesson{namespaceLesson(), cableLesson(), switchLesson(), hostDoorLesson(), outLesson(), inLesson(), addressesLesson()}
+	return []Lesson{namespaceLesson(), cableLesson(), switchLesson(), hostDoorLesson(), outLesson(), inLesson(), namesLesson(), addressesLesson()}
 }
 
-// Find returns a lesson by name.
+// Find returns a lesson by name, or by that of what is built in it.
 func Find(name string) (Lesson, error) {
 	var names []string
 	for _, l := range Lessons() {
-		if l.Name == name {
+		if l.Name == name || l.Name == "switch" && name == "bridge" {
 			return l, nil
 		}
 		names = append(names, l.Name)
@@ -79,10 +95,13 @@ func (s Seed) number(purpose string, below int) int {
 }
 
 // fill replaces NET by the first three numbers of a subnet, FAR by those of
-// another, A, B and C in braces by names, LAB by the lab's.
+// another, A, B and C in braces by names, X by one of these and I by which, LAB by
+// the lab's.
 func (s Seed) fill(lesson, text string) string {
 	names := [][3]string{{"anna", "ben", "cleo"}, {"red", "blue", "green"}, {"oak", "elm", "ash"}, {"mars", "venus", "earth"}}[s.number("names", 4)]
+	victim := s.number("victim", 3)
 	return strings.NewReplacer(
+		"{X}", names[victim], "{I}", fmt.Sprint(victim+1),
 		"{A}", names[0], "{B}", names[1], "{C}", names[2],
 		"{NET}", fmt.Sprintf("10.%d.%d", 10+s.number("net", 90), s.number("subnet", 200)),
 		"{FAR}", fmt.Sprintf("10.%d.%d", 110+s.number("far", 90), s.number("farnet", 200)),

@@ -13,7 +13,7 @@ func (l Lesson) Page() string {
 	var page strings.Builder
 	fmt.Fprintf(&page, "# %s\n\n%s\n\n    linkspan lab start %s\n\n", l.Title, l.About, l.Name)
 	fmt.Fprintf(&page, "Work on the lab's machine, in a shell of your own: `linkspan lab exec %s - sh`, or from outside with `ip -n %s …`.\n", l.Name, fill("{LAB}"))
-	for i, t := range l.tasks {
+	for i, t := range l.steps(seed) {
 		fmt.Fprintf(&page, "\n## Task %d: %s\n\n%s\n\n", i+1, t.kind, fill(t.text))
 		for _, hint := range t.hints {
 			fmt.Fprintf(&page, "- Hint: %s\n", fill(hint))

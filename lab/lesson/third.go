@@ -41,6 +41,8 @@ links: [["{A}:eth0", sw], ["{B}:eth0", sw], ["{C}:eth0", sw]]
 				hints:  []string{"Eight, without the first, the last, and the three that are given."},
 				answer: func(*bench) (string, error) { return "3", nil },
 			},
+		},
+		faults: []task{
 			{
 				kind: mend,
 				text: "Somebody has given {C} the address of {B}: {A} reaches now the one, now the other. Find out, and give {C} an address of its own.",
