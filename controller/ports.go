@@ -52,6 +52,7 @@ type way struct {
 	to     netip.Addr // zero: none
 	bridge string
 	routed bool
+	direct bool // what is published is open at the container's own address too
 	// binding is the host address for wishes that name none; zero: any.
 	binding  netip.Addr
 	endpoint string // name and ID, for refusals
@@ -80,11 +81,11 @@ func (c *Controller) ways(picked store.Gateways, links []link) (four, six way, e
 		w := way{bridge: rules.Bridge, binding: c.binding(l.network), endpoint: fmt.Sprintf("%s (%s)", e.Name, e.ID)}
 		if e.ID == picked.IPv4 {
 			four = w
-			four.to, four.routed = e.IPv4.Addr(), rules.Mode4 == firewall.Routed
+			four.to, four.routed, four.direct = e.IPv4.Addr(), rules.Mode4 == firewall.Routed, rules.Opens(false)
 		}
 		if e.ID == picked.IPv6 {
 			six = w
-			six.to, six.routed = e.IPv6.Addr(), rules.Mode6 == firewall.Routed
+			six.to, six.routed, six.direct = e.IPv6.Addr(), rules.Mode6 == firewall.Routed, rules.Opens(true)
 		}
 	}
 	return four, six, nil
@@ -255,6 +256,8 @@ func (x *chooser) addresses(w sandbox.Wish) []sandbox.Port {
 		p := sandbox.Port{
 			Protocol: w.Protocol, Host: host, Count: w.Count, To: netip.AddrPortFrom(by.to, w.Port),
 			Sources: w.Sources, Routed: by.routed && by.to.Is4() == host.Is4(),
+			// Who wants a port at the loopback alone wants it nowhere else.
+			Direct: by.direct && by.to.Is4() == host.Is4() && !host.IsLoopback(),
 		}
 		if p.Routed {
 			p.Host = unspecified(host.Is6())

@@ -17,6 +17,12 @@ func (n Network) Describe() string {
 	default:
 		fmt.Fprintf(&text, "%s forwarded into %s over IPv4; over IPv6 %s", admitted(n.Mode4), n.Bridge, lowered(admitted(n.Mode6)))
 	}
+	if n.Opens(false) || n.Opens(true) {
+		text.WriteString("; published ports are open at the containers' own addresses too")
+		if !n.Direct {
+			text.WriteString(", to what comes in by " + strings.Join(n.Trusted, " or "))
+		}
+	}
 	if slices.ContainsFunc(n.Subnets, n.Masqueraded) {
 		text.WriteString("; what leaves it bears the machine's address")
 	}

@@ -1,7 +1,9 @@
 package firewall
 
 import (
+	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/linkspan/linkspan"
@@ -39,6 +41,12 @@ type Network struct {
 
 	Mode4, Mode6 Mode // without effect if Internal
 
+	// Direct forwards in, in mode NAT too, what is sent straight to a published
+	// port at a container's own address; Trusted does so only for what comes in
+	// by one of these links. Without effect if Internal, and in other modes.
+	Direct  bool
+	Trusted []string
+
 	// Masquerade gives packets that leave the network an address of the link
 	// that they leave by. Without effect if Internal, and in Mode Routed.
 	Masquerade bool
@@ -51,8 +59,13 @@ type Network struct {
 // Validate returns an error of kind linkspan.ErrInvalid if no rules can be made
 // for the network.
 func (n Network) Validate() error {
-	if n.Bridge == "" || len(n.Bridge) > 15 || strings.ContainsAny(n.Bridge, "\"\\/ \t\n*") {
+	if !isLink(n.Bridge) {
 		return linkspan.Errorf(linkspan.ErrInvalid, "planning firewall rules: %q is no link name (1 to 15 bytes without blanks, quotes, slashes and asterisks)", n.Bridge)
+	}
+	for _, link := range n.Trusted {
+		if !isLink(link) {
+			return linkspan.Errorf(linkspan.ErrInvalid, "planning firewall rules for %s: the trusted interface %q is no link name", n.Bridge, link)
+		}
 	}
 	for _, subnet := range n.Subnets {
 		if !subnet.IsValid() || subnet.Addr().Is4In6() || subnet.Bits() == 0 {
@@ -73,6 +86,16 @@ func (n Network) Validate() error {
 	return nil
 }
 
+func isLink(name string) bool {
+	return name != "" && len(name) <= 15 && !strings.ContainsAny(name, "\"\\/ \t\n*")
+}
+
+// Opens tells whether published ports are open at the containers' own addresses
+// too, to some at least, although they are translated.
+func (n Network) Opens(ipv6 bool) bool {
+	return !n.Internal && n.Mode(ipv6) == NAT && (n.Direct || len(n.Trusted) > 0)
+}
+
 // Masqueraded tells whether packets from a subnet get another source address
 // on their way out of the network.
 func (n Network) Masqueraded(subnet netip.Prefix) bool {
@@ -86,6 +109,33 @@ func (n Network) Mode(ipv6 bool) Mode {
 	}
 	return n.Mode4
 }
+
+// Mark is a mark of packets by which a machine's own rules let them into any
+// network that is not internal: those whose mark, seen through the mask, is the
+// value. The zero Mark is none.
+type Mark struct{ Value, Mask uint32 }
+
+// ParseMark reads a mark as dockerd's --bridge-accept-fwmark takes it: a number,
+// or one with a mask behind a slash, in any base that begins as in Go. An error
+// is of kind linkspan.ErrInvalid.
+func ParseMark(text string) (Mark, error) {
+	value, mask, masked := strings.Cut(text, "/")
+	number := func(word string) (uint32, error) {
+		n, err := strconv.ParseUint(word, 0, 32)
+		return uint32(n), err
+	}
+	m := Mark{Mask: 0xffffffff}
+	var err error
+	if m.Value, err = number(value); err == nil && masked {
+		m.Mask, err = number(mask)
+	}
+	if err != nil || m.Mask == 0 || m.Value&^m.Mask != 0 {
+		return Mark{}, linkspan.Errorf(linkspan.ErrInvalid, "invalid firewall mark %q: want a number, or number/mask with no bit outside the mask", text)
+	}
+	return m, nil
+}
+
+func (m Mark) String() string { return fmt.Sprintf("%#x/%#x", m.Value, m.Mask) }
 
 // Op is an op that makes rules of the machine's own namespace. It names its
 // backend, so that a daemon that starts with another one finds what to replace.

@@ -3,6 +3,7 @@ package firewall
 import (
 	"net/netip"
 
+	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/op"
 )
 
@@ -28,4 +29,11 @@ type Guard interface {
 	GuardBase() op.Plan
 	// Station plans the guard of one port. GuardBase must have been done.
 	Station(Station) op.Plan
+
+	// MendGuard plans to put back what is missing of GuardBase and of ports that
+	// were guarded. It reads what there is once. Nothing missing: an empty plan.
+	MendGuard(h *kernel.Host, ports []PortGuard) (op.Plan, error)
+
+	// GuardTables names the tables of nftables whose changes may be about it.
+	GuardTables() []string
 }

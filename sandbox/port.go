@@ -48,6 +48,10 @@ type Port struct {
 	// container's own address, and Host and First mean nothing.
 	Routed bool `json:",omitempty"`
 
+	// Direct says that a port that is translated is open at the container's own
+	// address too, as far as the network lets anybody ask there.
+	Direct bool `json:",omitempty"`
+
 	Sources []netip.Prefix `json:",omitempty"` // see Wish
 	Limit   Limit          `json:",omitzero"`
 }
@@ -131,7 +135,7 @@ func (p Port) continues(q Port) bool {
 
 func equalButSources(p, q Port) bool {
 	return p.Protocol == q.Protocol && p.Host == q.Host && p.First == q.First && p.Count == q.Count &&
-		p.To == q.To && p.Routed == q.Routed && p.Limit == q.Limit
+		p.To == q.To && p.Routed == q.Routed && p.Direct == q.Direct && p.Limit == q.Limit
 }
 
 // ParseWish reads one published port as users type it:

@@ -15,7 +15,6 @@ import (
 	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/drivers/bridge"
 	"github.com/linkspan/linkspan/drivers/remote"
-	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/firewall/iptables"
 	"github.com/linkspan/linkspan/firewall/nftables"
 	"github.com/linkspan/linkspan/ipam"
@@ -146,15 +145,15 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	if err != nil {
 		return err
 	}
-	rules, backend, err := chooseFirewall(s.host, config.FirewallBackend, logf)
+	rules, backend, err := chooseFirewall(s.host, config.FirewallBackend, config.AcceptMark, logf)
 	if err != nil {
 		return err
 	}
 	events, history := api.NewEvents(), api.NewHistory()
-	guard, _ := rules.(firewall.Guard) // nftables alone can look into a bridge
 	s.controller = controller.New(controller.Options{
-		Host: s.host, Store: s.store, Holder: holder{s}, Firewall: rules, Guard: guard, ExecRoot: config.ExecRoot,
-		Drivers: builtIn(), Plugins: s.plugins, Defaults: defaults(config), Events: events.Network, Trace: history.Trace, Logf: logf,
+		Guard: nftables.Backend{}, // with iptables too: nftables alone can look into a bridge
+		Host:  s.host, Store: s.store, Holder: holder{s}, Firewall: rules, ExecRoot: config.ExecRoot,
+		Drivers: builtIn(bridge.Driver{AllowDirect: config.AllowDirectRouting}), Plugins: s.plugins, Defaults: defaults(config), Events: events.Network, Trace: history.Trace, Logf: logf,
 	})
 	s.containers, err = runtime.New(runtime.Options{
 		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Networks: api.Networks{Controller: s.controller},

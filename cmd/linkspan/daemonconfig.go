@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/ipam"
 )
 
@@ -41,14 +42,16 @@ type DaemonConfig struct {
 
 	Insecure []string // registries (host, host:port or prefix) that may speak plain HTTP
 
-	FirewallBackend     string       // auto, nftables or iptables
-	DefaultAddressPools []ipam.Base  // none: Docker's
-	BIP                 netip.Prefix // address and subnet of the default bridge
-	Bridge              string       // name of the default bridge; "none" for no such network
-	MTU                 int          // bytes; 0 for the kernel's
-	IP                  netip.Addr   // host address of published ports
-	ICC                 bool         // containers of the default bridge may talk to each other
-	IPv6                bool         // the default bridge has IPv6 too
+	FirewallBackend     string        // auto, nftables or iptables
+	AllowDirectRouting  bool          // published ports are open at containers' own addresses too
+	AcceptMark          firewall.Mark // of packets that may enter any network
+	DefaultAddressPools []ipam.Base   // none: Docker's
+	BIP                 netip.Prefix  // address and subnet of the default bridge
+	Bridge              string        // name of the default bridge; "none" for no such network
+	MTU                 int           // bytes; 0 for the kernel's
+	IP                  netip.Addr    // host address of published ports
+	ICC                 bool          // containers of the default bridge may talk to each other
+	IPv6                bool          // the default bridge has IPv6 too
 	BIP6                netip.Prefix
 	FixedCIDR6          netip.Prefix // what the default bridge leases IPv6 addresses from
 
@@ -69,10 +72,11 @@ type daemonFlags struct {
 	hosts, pluginDirs, pools, insecure          []string
 	dataRoot, execRoot, pidFile, configFile     string
 	firewallBackend, bip, bridge, ip            string
+	acceptMark                                  string
 	bip6, fixedCIDR6                            string
 	metricsAddr, clusterStore, clusterAdvertise string
 	mtu                                         int
-	debug, icc, ipv6, liveRestore               bool
+	debug, icc, ipv6, liveRestore, allowDirect  bool
 	names                                       nameFlags
 	tls                                         tlsFlags
 }
@@ -86,6 +90,8 @@ func (f *daemonFlags) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&f.configFile, "config-file", defaultConfigFile, "daemon configuration `file`")
 	flags.BoolVarP(&f.debug, "debug", "D", false, "enable debug mode")
 	flags.StringVar(&f.firewallBackend, "firewall-backend", "auto", "firewall backend to use (`auto|nftables|iptables`)")
+	flags.BoolVar(&f.allowDirect, "allow-direct-routing", false, "let other machines reach published ports at the addresses of containers, too")
+	flags.StringVar(&f.acceptMark, "bridge-accept-fwmark", "", "let packets with this firewall `mark` into bridge networks (NUMBER or NUMBER/MASK)")
 	flags.StringArrayVar(&f.pools, "default-address-pool", nil, "default address pool for networks (`base=PREFIX,size=BITS`)")
 	flags.StringVar(&f.bip, "bip", "", "IPv4 `address` of the default bridge, with its prefix length")
 	flags.StringVar(&f.bip6, "bip6", "", "IPv6 `address` of the default bridge, with its prefix length")
@@ -149,7 +155,7 @@ func (f *daemonFlags) config(flags *pflag.FlagSet) (DaemonConfig, error) {
 func (f *daemonFlags) checked() (DaemonConfig, error) {
 	config := DaemonConfig{
 		Hosts: f.hosts, DataRoot: f.dataRoot, ExecRoot: f.execRoot, PidFile: f.pidFile, Debug: f.debug, PluginDir: f.pluginDirs, PluginTimeout: f.pluginTimeout, Insecure: f.insecure,
-		FirewallBackend: f.firewallBackend, Bridge: f.bridge, MTU: f.mtu, ICC: f.icc, IPv6: f.ipv6,
+		FirewallBackend: f.firewallBackend, AllowDirectRouting: f.allowDirect, Bridge: f.bridge, MTU: f.mtu, ICC: f.icc, IPv6: f.ipv6,
 		MetricsAddr: f.metricsAddr, ClusterStore: f.clusterStore, ClusterAdvertise: f.clusterAdvertise,
 	}
 	if err := f.checkPlaces(&config); err != nil {
@@ -223,6 +229,11 @@ func (f *daemonFlags) checkAddresses(config *DaemonConfig) error {
 	}
 	if err = f.checkIPv6(config); err != nil {
 		return err
+	}
+	if f.acceptMark != "" {
+		if config.AcceptMark, err = firewall.ParseMark(f.acceptMark); err != nil {
+			return fmt.Errorf("invalid --bridge-accept-fwmark: %w", err)
+		}
 	}
 	if config.IP, err = netip.ParseAddr(f.ip); err != nil {
 		return fmt.Errorf("invalid --ip %q: want an IP address", f.ip)

@@ -13,10 +13,10 @@ import (
 )
 
 // builtIn returns the drivers that every daemon has, by the name that users
-// type.
-func builtIn() map[string]drivers.Driver {
+// type. That of bridges is set by flags.
+func builtIn(bridges bridge.Driver) map[string]drivers.Driver {
 	return map[string]drivers.Driver{
-		"bridge": bridge.Driver{}, "container": container.Driver{}, "host": host.Driver{}, "ipvlan": macvlan.IPvlan{}, "macvlan": macvlan.Driver{}, "null": none.Driver{},
+		"bridge": bridges, "container": container.Driver{}, "host": host.Driver{}, "ipvlan": macvlan.IPvlan{}, "macvlan": macvlan.Driver{}, "null": none.Driver{},
 	}
 }
 
@@ -24,8 +24,9 @@ func builtIn() map[string]drivers.Driver {
 // of, in order.
 func builtInNetworks() []string {
 	var names []string
-	for _, name := range slices.Sorted(maps.Keys(builtIn())) {
-		if builtIn()[name].Traits().Borrows != drivers.Container {
+	all := builtIn(bridge.Driver{})
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if all[name].Traits().Borrows != drivers.Container {
 			names = append(names, name)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 
 // chooseFirewall returns the backend that --firewall-backend asks for, and its
 // name.
-func chooseFirewall(h *kernel.Host, wanted string, logf func(string, ...any)) (firewall.Backend, string, error) {
-	made, err := choice.Make(h, wanted)
+func chooseFirewall(h *kernel.Host, wanted string, accept firewall.Mark, logf func(string, ...any)) (firewall.Backend, string, error) {
+	made, err := choice.Make(h, wanted, accept)
 	if err != nil {
 		return nil, "", err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/drivers"
+	"github.com/linkspan/linkspan/drivers/bridge"
 	"github.com/linkspan/linkspan/firewall/nftables"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/kernel"
@@ -46,7 +47,7 @@ func servePlugin(ctx context.Context, o serveOptions) error {
 // exported are the drivers that make links of their own, with addresses.
 func exported() map[string]drivers.Driver {
 	offered := make(map[string]drivers.Driver)
-	for name, driver := range builtIn() {
+	for name, driver := range builtIn(bridge.Driver{}) {
 		if traits := driver.Traits(); traits.Addresses && !traits.Single {
 			offered[name] = driver
 		}

@@ -33,7 +33,11 @@ import (
 )
 
 // Driver plans bridge networks. The zero value is ready for use.
-type Driver struct{}
+type Driver struct {
+	// AllowDirect lets everybody ask for published ports at the containers' own
+	// addresses too.
+	AllowDirect bool
+}
 
 var (
 	_ drivers.Driver   = Driver{}
@@ -236,7 +240,7 @@ func (Driver) Endpoint(n network.Network, e endpoint.Endpoint, s sandbox.Sandbox
 }
 
 // Rules says what the firewall is to do for the network.
-func (Driver) Rules(n network.Network) (firewall.Network, error) {
+func (d Driver) Rules(n network.Network) (firewall.Network, error) {
 	o, err := parse(n)
 	if err != nil {
 		return firewall.Network{}, err
@@ -251,6 +255,7 @@ func (Driver) Rules(n network.Network) (firewall.Network, error) {
 	}
 	if !n.Internal {
 		rules.Mode4, rules.Mode6 = o.mode4, o.mode6
+		rules.Direct, rules.Trusted = d.AllowDirect, o.trusted
 	}
 	for _, pool := range n.Pools {
 		rules.Subnets = append(rules.Subnets, pool.Subnet)

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/network"
 )
@@ -24,6 +27,7 @@ const (
 	OptionDefault    = "com.docker.network.bridge.default_bridge"
 	OptionMode4      = "com.docker.network.bridge.gateway_mode_ipv4"
 	OptionMode6      = "com.docker.network.bridge.gateway_mode_ipv6"
+	OptionTrusted    = "com.docker.network.bridge.trusted_host_interfaces"
 )
 
 // isolated is the gateway mode of a family in which the bridge has no address.
@@ -41,6 +45,7 @@ type options struct {
 	hostIPv6   netip.Addr
 	mode4      firewall.Mode
 	mode6      firewall.Mode
+	trusted    []string // links of the host from which containers' published ports are reached directly
 }
 
 // parse turns what the user typed into types. It is the only place that reads
@@ -57,6 +62,7 @@ func parse(n network.Network) (options, error) {
 		hostIPv6:   r.addr(OptionHostIPv6),
 		mode4:      r.mode(OptionMode4),
 		mode6:      r.mode(OptionMode6),
+		trusted:    r.links(OptionTrusted),
 	}
 	r.addr(OptionBinding)
 	r.flag("linkspan.port_security", true) // the controller's to act upon
@@ -107,6 +113,22 @@ func (r *reader) addr(label string) netip.Addr {
 		r.fail(label, value, fmt.Errorf("nil ip: %w", err))
 	}
 	return addr
+}
+
+// links reads names of links with colons between them.
+func (r *reader) links(label string) []string {
+	value := r.options[label]
+	if value == "" {
+		return nil
+	}
+	names := strings.Split(value, ":")
+	for _, name := range names {
+		if err := endpoint.ValidateInterface(name); err != nil {
+			r.fail(label, value, err)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func (r *reader) mode(label string) firewall.Mode {

@@ -40,13 +40,13 @@ const stranger = "linkspan?"
 // it is iptables if the kernel lacks nftables, or if a FORWARD chain of iptables
 // stops what it is not told to let pass; nftables otherwise. Of the two kinds of
 // iptables it is the one whose chain does so, else what the command iptables is.
-// Nothing is changed. An error is of kind linkspan.ErrUnsupported.
-func Make(h *kernel.Host, wanted string) (Choice, error) {
+// accept is the mark that lets packets into networks. Nothing is changed. An error is of kind linkspan.ErrUnsupported.
+func Make(h *kernel.Host, wanted string, accept firewall.Mark) (Choice, error) {
 	lacking := nftables.Available(h)
 	legacy, nft := iptables.Stopped(h), stoppedByNFT(h, lacking == nil)
-	modern := Choice{Backend: nftables.Backend{}, Name: nftables.Name, Why: "nothing stands in its way"}
+	modern := Choice{Backend: nftables.Backend{Accept: accept}, Name: nftables.Name, Why: "nothing stands in its way"}
 	old := func(variant iptables.Variant, why string) Choice {
-		rules := iptables.Backend{Variant: variant}
+		rules := iptables.Backend{Variant: variant, Accept: accept}
 		if lacking == nil {
 			return Choice{Backend: firewall.ResolveBy(rules, nftables.Backend{}), Name: iptables.Name, Why: why}
 		}

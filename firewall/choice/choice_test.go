@@ -38,7 +38,7 @@ func TestMake(t *testing.T) {
 			m := nstest.New(t)
 			m.Sh(t, c.script)
 			for i := range 2 { // what was taken must not change the choice
-				made, err := choice.Make(m.Host(), c.wanted)
+				made, err := choice.Make(m.Host(), c.wanted, firewall.Mark{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -113,7 +113,7 @@ func TestChoiceOvercomes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := nstest.New(t)
 			m.Sh(t, script)
-			made, err := choice.Make(m.Host(), "auto")
+			made, err := choice.Make(m.Host(), "auto", firewall.Mark{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -19,6 +19,8 @@ func Networks() map[string]firewall.Network {
 		"routed":     {Bridge: "br-lab", Subnets: both, ICC: true, Masquerade: true, Mode4: firewall.Routed, Mode6: firewall.Routed},
 		"mixed":      {Bridge: "br-lab", Subnets: both, ICC: true, Masquerade: true, Mode4: firewall.Unprotected, Mode6: firewall.Routed},
 		"internal":   {Bridge: "br-lab", Subnets: []netip.Prefix{v4}, ICC: true, Internal: true, Masquerade: true},
+		"direct":     {Bridge: "br-lab", Subnets: both, ICC: true, Masquerade: true, Direct: true},
+		"trusted":    {Bridge: "br-lab", Subnets: both, ICC: true, Masquerade: true, Trusted: []string{"eth1", "wg0"}, Mode6: firewall.Routed},
 		"icc-off":    {Bridge: "br-lab", Subnets: []netip.Prefix{v4}, Masquerade: true},
 	}
 }
@@ -45,6 +47,10 @@ func Ports() map[string][]sandbox.Port {
 		"ports-sources": {
 			{Protocol: sandbox.TCP, Host: all4, First: 8080, Count: 1, To: at(v4, 80), Sources: from},
 			{Protocol: sandbox.TCP, Host: netip.MustParseAddr("2001:db8::1"), First: 60000, Count: 9, To: at(v6, 60000), Sources: from},
+		},
+		"ports-direct": {
+			{Protocol: sandbox.TCP, Host: all4, First: 8080, Count: 1, To: at(v4, 80), Direct: true},
+			{Protocol: sandbox.UDP, Host: all6, First: 60100, Count: 9, To: at(v6, 60100), Direct: true, Sources: from},
 		},
 		"ports-routed": {
 			{Protocol: sandbox.TCP, Count: 1, To: at(v4, 80), Routed: true},

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -142,6 +143,26 @@ func through() []probe {
 		{from: "lan", network: "tcp", to: "192.0.2.1:8085", sees: stopped, why: "source not allowed"},
 		{from: "lan", network: "tcp", to: "[2001:db8::1]:8085", sees: stopped, why: "source not allowed"},
 		{from: "b2", network: "tcp", to: "192.0.2.1:8084", sees: stopped, why: "source not allowed"},
+
+		{from: "lan", network: "tcp", to: "192.0.2.1:8087", sees: "192.0.2.2", why: "direct routing, by the port"},
+		{from: "lan", network: "tcp", to: "10.83.0.2", sees: "192.0.2.2", why: "direct routing, published"},
+		{from: "lan", network: "udp", to: "fd83::2", sees: "2001:db8::2", why: "direct routing, published"},
+		{from: "b2", network: "tcp", to: "10.83.0.2", sees: "192.0.2.9", why: "direct routing, another network"},
+		{from: "lan", as: "192.0.2.3", network: "udp", to: "10.83.0.2", sees: "192.0.2.3", why: "direct routing, source allowed"},
+		{from: "lan", network: "udp", to: "10.83.0.2", sees: stopped, why: "direct routing, source not allowed"},
+		{from: "lan", network: "tcp", to: "10.83.0.3", sees: stopped, why: "direct routing, not published"},
+		{from: "lan", network: "tcp", to: "10.83.0.2:50005", sees: stopped, why: "direct routing, not published"},
+		{from: "lan", network: "tcp", to: "10.84.0.2", sees: "192.0.2.2", why: "by a trusted link, published"},
+		{from: "lan", network: "tcp", to: "fd84::2", sees: "2001:db8::2", why: "by a trusted link, published"},
+		{from: "lan", network: "tcp", to: "10.84.0.3", sees: stopped, why: "by a trusted link, not published"},
+		{from: "b2", network: "tcp", to: "10.84.0.2", sees: stopped, why: "by another link"},
+		{from: "lan", network: "tcp", to: "10.85.0.2", sees: stopped, why: "a link that is not trusted"},
+		{from: "lan", network: "tcp", to: "192.0.2.1:8089", sees: "192.0.2.2", why: "a link that is not trusted, by the port"},
+
+		{from: "lan", as: "192.0.2.4", network: "tcp", to: "10.77.0.3", sees: "192.0.2.4", why: "marked"},
+		{from: "lan", as: "192.0.2.4", network: "tcp", to: "10.79.0.2", sees: stopped, why: "marked, into an internal network"},
+		{from: "lan", as: "192.0.2.5", network: "tcp", to: "192.0.2.1:8080", sees: stopped, why: "a rule of the user's own"},
+		{from: "lan", as: "192.0.2.5", network: "tcp", to: "10.82.0.3", sees: stopped, why: "a rule of the user's own"},
 		{from: "host", network: "tcp", to: "[::1]:8080", sees: relay, why: "nothing leaves the machine from ::1"},
 		{from: "a2", network: "tcp", to: "192.0.2.1:50005", sees: relay, why: "container to its neighbour, in a range"},
 		{from: "host", network: "tcp", to: "127.0.0.1:8084", sees: "10.77.0.1", why: "the host is always allowed"},
@@ -150,7 +171,7 @@ func through() []probe {
 
 func (s Subject) packets(t *testing.T) {
 	ctx := context.Background()
-	w := newTown(t, s.Backend)
+	w := newTown(t, s.Marked)
 	host := w.machines["host"]
 	x := op.Executor{Host: host.Host()}
 	open := within()
@@ -163,6 +184,9 @@ func (s Subject) packets(t *testing.T) {
 		if err := x.Do(ctx, w.plan); err != nil {
 			t.Fatal(err)
 		}
+		if bridged == "0" {
+			host.Sh(t, "set -- 192.0.2.5; "+s.Refuse)
+		} // else it is there still: what we undo and do again is not the user's
 		t.Run("br_netfilter="+bridged, func(t *testing.T) { w.askAll(t, append(within(), through()...)) })
 		t.Run("br_netfilter="+bridged+" refused by ICMP", func(t *testing.T) {
 			if sees, err := w.ask(probe{from: "a2", network: "udp", to: "192.0.2.2:9"}, trust); err != nil || sees != refused {
@@ -171,9 +195,15 @@ func (s Subject) packets(t *testing.T) {
 			w.machines["lan"].Sh(t, "ping -n -c1 -W10 10.80.0.3; ping -n -c1 -W10 fd80::3") // routed
 		})
 		t.Run("br_netfilter="+bridged+" answer past the translation", func(t *testing.T) { w.answerPastTranslation(t) })
+		if bridged == "1" {
+			host.Sh(t, "set -- 192.0.2.5; "+s.Relent)
+		}
 		if err := x.Undo(ctx, w.plan); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if left := host.Sh(t, s.Dump); strings.Contains(left, "user") || strings.Contains(left, "USER") {
+		t.Errorf("a user's chain that is empty stays:\n%s", left)
 	}
 }
 

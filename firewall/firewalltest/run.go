@@ -28,6 +28,13 @@ type Subject struct {
 	// Harms are shell commands by which somebody else damages rules, by name.
 	Harms map[string]string
 
+	// Marked is the backend that lets in packets with mark 0x10 in the bits 0xf0.
+	Marked firewall.Backend
+
+	// Refuse is a shell command that puts a rule to drop forwarded packets from
+	// the IPv4 address $1 where users put theirs, and Relent one that takes it away.
+	Refuse, Relent string
+
 	// Golden is the folder of testdata that holds the plans' texts.
 	Golden string
 }

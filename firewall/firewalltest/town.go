@@ -48,8 +48,9 @@ func newTown(t *testing.T, backend firewall.Backend) town {
 		sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0`, wire))
 	lan.Sh(t, fmt.Sprintf(`
 		ip addr add 2001:db8::2/64 dev %[1]s nodad; ip route add 10.0.0.0/8 via 192.0.2.1; ip route add fd00::/8 via 2001:db8::1
-		ip addr add 192.0.2.3/24 dev %[1]s`, wire))
+		ip addr add 192.0.2.3/24 dev %[1]s; ip addr add 192.0.2.4/24 dev %[1]s; ip addr add 192.0.2.5/24 dev %[1]s`, wire))
 	forge(t, lan, "192.0.2.1", wire)
+	host.Sh(t, "nft 'table ip marks { chain pre { type filter hook prerouting priority mangle; ip saddr 192.0.2.4 meta mark set 0x713; }; }'")
 	for i, n := range []firewall.Network{
 		{Bridge: "br-a", ICC: true, Masquerade: true},
 		{Bridge: "br-b", ICC: true, Masquerade: true, SNAT4: netip.MustParseAddr("192.0.2.9"), SNAT6: netip.MustParseAddr("2001:db8::9")},
@@ -57,6 +58,9 @@ func newTown(t *testing.T, backend firewall.Backend) town {
 		{Bridge: "br-r", ICC: true, Masquerade: true, Mode4: firewall.Routed, Mode6: firewall.Routed},
 		{Bridge: "br-c", Masquerade: true},
 		{Bridge: "br-u", ICC: true, Masquerade: true, Mode4: firewall.Unprotected, Mode6: firewall.Routed},
+		{Bridge: "br-d", ICC: true, Masquerade: true, Direct: true},
+		{Bridge: "br-t", ICC: true, Masquerade: true, Trusted: []string{wire, "nowhere"}},
+		{Bridge: "br-s", ICC: true, Masquerade: true, Trusted: []string{"nowhere"}},
 	} {
 		net := 77 + i
 		n.Subnets = []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/24", net)), netip.MustParsePrefix(fmt.Sprintf("fd%d::/64", net))}
@@ -137,6 +141,7 @@ func openings() []opening {
 		}
 		return p
 	}
+	direct := func(p sandbox.Port) sandbox.Port { p.Direct = true; return p }
 	routed := func(p sandbox.Port) sandbox.Port { p.Routed = true; return p }
 	return []opening{
 		{"br-a", []sandbox.Port{
@@ -161,6 +166,12 @@ func openings() []opening {
 			from(routed(port("udp", "0.0.0.0", 0, 1, "10.80.0.2:7")), "192.0.2.0/24"),
 		}},
 		{"br-u", []sandbox.Port{port("tcp", "0.0.0.0", 8086, 1, "10.82.0.2:7")}},
+		{"br-d", []sandbox.Port{
+			direct(port("tcp", "0.0.0.0", 8087, 1, "10.83.0.2:7")), direct(port("udp", "::", 8087, 1, "[fd83::2]:7")),
+			from(direct(port("udp", "0.0.0.0", 8087, 1, "10.83.0.2:7")), "192.0.2.3/32"),
+		}},
+		{"br-t", []sandbox.Port{direct(port("tcp", "0.0.0.0", 8088, 1, "10.84.0.2:7")), direct(port("tcp", "::", 8088, 1, "[fd84::2]:7"))}},
+		{"br-s", []sandbox.Port{direct(port("tcp", "0.0.0.0", 8089, 1, "10.85.0.2:7"))}},
 	}
 }
 
@@ -193,6 +204,9 @@ func (w town) ask(p probe, limit time.Duration) (string, error) {
 		dialer := net.Dialer{Timeout: limit}
 		if p.as != "" {
 			dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(p.as)}
+			if p.network == "udp" {
+				dialer.LocalAddr = &net.UDPAddr{IP: net.ParseIP(p.as)}
+			}
 		}
 		conn, err := dialer.Dial(p.network, p.target())
 		if err != nil {

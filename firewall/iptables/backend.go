@@ -13,7 +13,11 @@ import (
 
 // Backend plans rules for iptables. Its zero value is ready, and means the
 // machine's own choice of program.
-type Backend struct{ Variant Variant }
+type Backend struct {
+	Variant Variant
+	// Accept is a mark by which the machine's own rules let packets in.
+	Accept firewall.Mark
+}
 
 // Kinds names the ops of this package for op.NewCodec. The names are part of
 // stored plans: they never change.
@@ -30,16 +34,16 @@ func Kinds() op.Kinds {
 func (b Backend) Base() op.Plan {
 	return op.Plan{{
 		Why: "The chains that the rules of networks and ports go to, and the ways into them.",
-		Op:  AddChains(b),
+		Op:  AddChains{b.Variant},
 	}}
 }
 
 // Network plans the rules of one network.
 func (b Backend) Network(n firewall.Network) op.Plan {
-	rules := networkRules(n, false)
+	rules := b.networkRules(n, false)
 	for _, subnet := range n.Subnets {
 		if subnet.Addr().Is6() {
-			rules = append(rules, networkRules(n, true)...)
+			rules = append(rules, b.networkRules(n, true)...)
 			break
 		}
 	}
@@ -56,7 +60,7 @@ func (l *list) add(table, chain, format string, args ...any) {
 	l.rules = append(l.rules, Rule{IPv6: l.ipv6, Table: table, Chain: chain, Spec: strings.TrimSpace(fmt.Sprintf(format, args...))})
 }
 
-func networkRules(n firewall.Network, ipv6 bool) []Rule {
+func (b Backend) networkRules(n firewall.Network, ipv6 bool) []Rule {
 	l, br := list{ipv6: ipv6}, n.Bridge
 	within := "ACCEPT"
 	if !n.ICC {
@@ -77,10 +81,13 @@ func networkRules(n firewall.Network, ipv6 bool) []Rule {
 		return l.rules
 	}
 	l.add("filter", "LINKSPAN-INTO", "-o %s -m conntrack --ctstate DNAT -j ACCEPT", br)
-	switch n.Mode(ipv6) {
-	case firewall.Unprotected:
+	if b.Accept != (firewall.Mark{}) {
+		l.add("filter", "LINKSPAN-INTO", "-o %s -m mark --mark %s -j ACCEPT", br, markWords(b.Accept))
+	}
+	switch {
+	case n.Mode(ipv6) == firewall.Unprotected:
 		l.add("filter", "LINKSPAN-INTO", "-o %s -j ACCEPT", br)
-	case firewall.Routed:
+	case n.Mode(ipv6) == firewall.Routed:
 		icmp := "icmp"
 		if ipv6 {
 			icmp = "ipv6-icmp"
@@ -89,6 +96,13 @@ func networkRules(n firewall.Network, ipv6 bool) []Rule {
 		l.add("filter", "LINKSPAN-INTO", "-o %s -j LINKSPAN-OPEN", br)
 		l.add("filter", "LINKSPAN-INTO", "-o %s -j DROP", br)
 	default:
+		if n.Direct {
+			l.add("filter", "LINKSPAN-INTO", "-o %s -j LINKSPAN-OPEN", br)
+		} else {
+			for _, link := range n.Trusted {
+				l.add("filter", "LINKSPAN-INTO", "-i %s -o %s -j LINKSPAN-OPEN", link, br)
+			}
+		}
 		l.add("filter", "LINKSPAN-INTO", "-o %s -j DROP", br)
 	}
 	l.add("filter", "LINKSPAN-OUT", "-i %s -j ACCEPT", br)
@@ -102,6 +116,14 @@ func networkRules(n firewall.Network, ipv6 bool) []Rule {
 		}
 	}
 	return l.rules
+}
+
+// markWords writes a mark as iptables-save does.
+func markWords(m firewall.Mark) string {
+	if m.Mask == 0xffffffff {
+		return fmt.Sprintf("%#x", m.Value)
+	}
+	return m.String()
 }
 
 // leaveAs returns the target for packets that leave a network.
@@ -161,10 +183,12 @@ func portRules(bridge string, p sandbox.Port) []Rule {
 			}
 		}
 	}
-	if p.Routed {
+	if p.Routed || p.Direct {
 		for _, s := range from {
 			l.add("filter", "LINKSPAN-OPEN", "%s%s%s -j ACCEPT", s, destination(p.To.Addr()), dport(p.Protocol, p.To.Port(), p.Count))
 		}
+	}
+	if p.Routed {
 		return l.rules
 	}
 	host, port, to := destination(p.Host), dport(p.Protocol, p.First, p.Count), target(p)

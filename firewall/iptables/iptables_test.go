@@ -3,6 +3,7 @@ package iptables_test
 import (
 	"testing"
 
+	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/firewall/firewalltest"
 	"github.com/linkspan/linkspan/firewall/iptables"
 	"github.com/linkspan/linkspan/internal/nstest"
@@ -24,6 +25,8 @@ func TestBackend(t *testing.T) {
 		t.Run(string(variant), func(t *testing.T) {
 			firewalltest.Run(t, firewalltest.Subject{
 				Backend: iptables.Backend{Variant: variant}, Kinds: iptables.Kinds(), Dump: dump,
+				Marked: iptables.Backend{Variant: variant, Accept: firewall.Mark{Value: 0x10, Mask: 0xf0}},
+				Refuse: "iptables-" + string(variant) + " -A LINKSPAN-USER -s $1 -j DROP", Relent: "iptables-" + string(variant) + " -F LINKSPAN-USER",
 				Harms: harms(string(variant)), Golden: string(variant),
 			}, *update)
 		})

@@ -25,8 +25,8 @@ func (b Backend) Tables() []string {
 // Mend compares all ops at once, with one listing for each address family.
 func (b Backend) Mend(h *kernel.Host, ops []firewall.Op) (op.Plan, error) {
 	var plan op.Plan
-	if differs := AddChains(b).Check(context.Background(), h); differs != nil {
-		plan = append(plan, op.Step{Why: first(differs), Op: MendChains(b)})
+	if differs := (AddChains{b.Variant}).Check(context.Background(), h); differs != nil {
+		plan = append(plan, op.Step{Why: first(differs), Op: MendChains{b.Variant}})
 	}
 	change := ChangeRules{Variant: b.Variant}
 	lost := 0

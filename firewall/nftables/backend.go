@@ -9,7 +9,10 @@ import (
 )
 
 // Backend plans rules for nftables. Its zero value is ready.
-type Backend struct{}
+type Backend struct {
+	// Accept is a mark by which the machine's own rules let packets in.
+	Accept firewall.Mark
+}
 
 // Name is what users call this backend.
 const Name = "nftables"
@@ -28,6 +31,7 @@ func Kinds() op.Kinds {
 		"nft-change":   ChangeElements{},
 		"nft-elements": AddElements{},
 		"nft-mend":     MendTable{},
+		"nft-user":     AddUserTable{},
 		"nft-put":      PutElements{},
 		"nft-resolver": AddResolver{},
 		"nft-switch":   SwitchElements{},
@@ -39,10 +43,13 @@ func Kinds() op.Kinds {
 }
 
 // Base plans the table "inet linkspan" with its chains, sets and maps.
-func (Backend) Base() op.Plan {
+func (b Backend) Base() op.Plan {
 	return op.Plan{{
 		Why: "The rules that all networks share: they look up in sets and maps what they need to know of a network.",
-		Op:  AddTable{},
+		Op:  AddTable{Accept: b.Accept},
+	}, {
+		Why: "A place for rules of your own about forwarded packets: it is asked first, and never changed once it is there.",
+		Op:  AddUserTable{},
 	}}
 }
 
@@ -62,8 +69,13 @@ func (Backend) Network(n firewall.Network) op.Plan {
 		add("internal", "", name)
 		return op.Plan{{Why: n.Describe(), Op: AddElements{elements}}}
 	}
-	add("into", into(n.Mode4), "ipv4", name)
-	add("into", into(n.Mode6), "ipv6", name)
+	add("into", into(n, n.Mode4), "ipv4", name)
+	add("into", into(n, n.Mode6), "ipv6", name)
+	if n.Opens(false) || n.Opens(true) {
+		for _, link := range n.Trusted {
+			add("trusted", "", link, name)
+		}
+	}
 	if !n.Masquerade || n.Mode4 == firewall.Routed && n.Mode6 == firewall.Routed {
 		return op.Plan{{Why: n.Describe(), Op: AddElements{elements}}}
 	}
@@ -83,12 +95,16 @@ func (Backend) Network(n firewall.Network) op.Plan {
 }
 
 // into returns the verdict on what nobody inside has asked for.
-func into(mode firewall.Mode) string {
-	switch mode {
-	case firewall.Unprotected:
+func into(n firewall.Network, mode firewall.Mode) string {
+	switch {
+	case mode == firewall.Unprotected:
 		return "accept"
-	case firewall.Routed:
+	case mode == firewall.Routed:
 		return "goto routed"
+	case n.Direct:
+		return "goto direct"
+	case len(n.Trusted) > 0:
+		return "goto trusted"
 	}
 	return "drop"
 }

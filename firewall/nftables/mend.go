@@ -15,17 +15,24 @@ import (
 
 var _ firewall.Whole = Backend{}
 
-// Tables names our table.
-func (Backend) Tables() []string { return []string{base().table.Name} }
+// Tables names our tables.
+func (Backend) Tables() []string { return []string{base().table.Name, userTable} }
 
 // Mend compares all ops at once: each set is listed once, however many ops have
 // elements in it.
 func (Backend) Mend(h *kernel.Host, ops []firewall.Op) (op.Plan, error) {
 	table := base()
 	var wanted []Element
+	var whole AddTable
+	users := false
 	for _, o := range ops {
-		if add, ok := o.(AddElements); ok {
-			wanted = append(wanted, add.Elements...)
+		switch o := o.(type) {
+		case AddElements:
+			wanted = append(wanted, o.Elements...)
+		case AddTable:
+			whole = o
+		case AddUserTable:
+			users = true
 		}
 	}
 	encoded, err := AddElements{wanted}.encode(table)
@@ -35,20 +42,29 @@ func (Backend) Mend(h *kernel.Host, ops []firewall.Op) (op.Plan, error) {
 	var plan op.Plan
 	err = h.Transact("", func(conn *nftables.Conn) error {
 		plan = nil
+		if users {
+			missing, userErr := userMissing(conn)
+			if userErr != nil {
+				return userErr
+			}
+			if missing != nil {
+				plan = append(plan, op.Step{Why: missing.Error(), Op: AddUserTable{}})
+			}
+		}
 		found, findErr := table.find(conn)
 		if findErr != nil {
 			return findErr
 		}
 		missing := encoded
 		if !found {
-			plan = append(plan, op.Step{Why: "Table " + table.name() + " is missing.", Op: AddTable{}})
+			plan = append(plan, op.Step{Why: "Table " + table.name() + " is missing.", Op: whole})
 		} else {
-			differs, checkErr := table.differences(conn)
+			differs, checkErr := whole.table().differences(conn)
 			if checkErr != nil {
 				return checkErr
 			}
 			if differs != nil {
-				plan = append(plan, op.Step{Why: first(differs), Op: MendTable{}})
+				plan = append(plan, op.Step{Why: first(differs), Op: MendTable(whole)})
 			}
 			if missing, checkErr = lacking(conn, table, encoded); checkErr != nil {
 				return checkErr
@@ -160,22 +176,26 @@ func (o PutElements) Check(ctx context.Context, h *kernel.Host) error {
 func (o PutElements) String() string { return AddElements(o).String() }
 
 // MendTable makes sets, chains and rules of our table as they should be again.
-type MendTable struct{}
+type MendTable struct {
+	Accept firewall.Mark `json:",omitzero"`
+}
 
 // Backend names the backend that the op belongs to.
 func (MendTable) Backend() string { return Name }
 
 // Do mends the table in one transaction.
-func (MendTable) Do(_ context.Context, h *kernel.Host) error { return base().mend(h) }
+func (o MendTable) Do(_ context.Context, h *kernel.Host) error { return AddTable(o).table().mend(h) }
 
 // Undo does nothing: what was mended is AddTable's.
 func (MendTable) Undo(context.Context, *kernel.Host) error { return nil }
 
 // Check compares the table.
-func (MendTable) Check(_ context.Context, h *kernel.Host) error { return base().check(h) }
+func (o MendTable) Check(_ context.Context, h *kernel.Host) error {
+	return AddTable(o).table().check(h)
+}
 
-func (MendTable) String() string {
-	table := base()
+func (o MendTable) String() string {
+	table := AddTable(o).table()
 	var text strings.Builder
 	text.WriteString("nft -f - <<'EOF'\n")
 	bare := table

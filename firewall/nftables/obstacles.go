@@ -52,11 +52,11 @@ func Obstacles(h *kernel.Host, four, six []string) ([]firewall.Obstacle, error) 
 }
 
 // routes tells whether a table is asked about packets that the machine routes,
-// and is not ours.
+// and is neither ours nor made for our users.
 func routes(t *nftables.Table) bool {
 	switch t.Family {
 	case nftables.TableFamilyINet:
-		return t.Name != base().table.Name
+		return t.Name != base().table.Name && t.Name != userTable
 	case nftables.TableFamilyIPv4, nftables.TableFamilyIPv6:
 		return true
 	}

@@ -15,8 +15,12 @@ var update = firewalltest.Update()
 func TestBackend(t *testing.T) {
 	firewalltest.Run(t, firewalltest.Subject{
 		Backend: nftables.Backend{}, Kinds: nftables.Kinds(),
+		Marked: nftables.Backend{Accept: firewall.Mark{Value: 0x10, Mask: 0xf0}},
+		Refuse: "nft add rule inet linkspan-user forward ip saddr $1 drop", Relent: "nft flush chain inet linkspan-user forward",
 		Harms: map[string]string{
 			"all":            "nft flush ruleset",
+			"both tables":    "nft delete table inet linkspan; nft delete table inet linkspan-user",
+			"user's chain":   "nft delete chain inet linkspan-user forward",
 			"our table":      "nft delete table inet linkspan",
 			"rules":          "nft flush table inet linkspan",
 			"one chain":      "nft flush chain inet linkspan forward",

@@ -51,6 +51,9 @@ func portElements(bridge string, p sandbox.Port) []Element {
 		host = everybody
 	}
 	var elements []Element
+	if p.Direct {
+		elements = openElements(p, addr, fam, everybody)
+	}
 	for _, from := range sources(p) {
 		elements = append(elements, Element{Set: "allowed" + fam, Key: []string{from, host, p.Protocol, span(p.First, p.Count)}})
 	}

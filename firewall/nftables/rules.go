@@ -1,12 +1,15 @@
 package nftables
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/linkspan/linkspan/firewall"
 )
 
 func baseSets() []set {
@@ -17,6 +20,7 @@ func baseSets() []set {
 		{nftables.Set{Name: "within", IsMap: true, KeyType: nftables.MustConcatSetType(ifname, ifname), DataType: nftables.TypeVerdict}, "type ifname . ifname : verdict"},
 		{nftables.Set{Name: "internal", KeyType: ifname, KeyByteOrder: host}, "type ifname"},
 		{nftables.Set{Name: "into", IsMap: true, KeyType: nftables.MustConcatSetType(nftables.TypeNFProto, ifname), DataType: nftables.TypeVerdict}, "type nf_proto . ifname : verdict"},
+		{nftables.Set{Name: "trusted", KeyType: nftables.MustConcatSetType(ifname, ifname)}, "type ifname . ifname"},
 		{nftables.Set{Name: "masq", KeyType: ifname, KeyByteOrder: host}, "type ifname"},
 		{nftables.Set{Name: "snat4", IsMap: true, KeyType: ifname, DataType: nftables.TypeIPAddr, KeyByteOrder: host}, "type ifname : ipv4_addr"},
 		{nftables.Set{Name: "snat6", IsMap: true, KeyType: ifname, DataType: nftables.TypeIP6Addr, KeyByteOrder: host}, "type ifname : ipv6_addr"},
@@ -160,10 +164,27 @@ func routedRules() []rule {
 	isProtocol := func(number byte) []expr.Any {
 		return []expr.Any{load(expr.MetaKeyL4PROTO, 1), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{number}}, verdict(expr.VerdictAccept)}
 	}
-	rules := []rule{
+	return []rule{
 		{"meta l4proto icmp accept", "a routed container answers pings", isProtocol(unix.IPPROTO_ICMP)},
 		{"meta l4proto ipv6-icmp accept", "a routed container answers pings", isProtocol(unix.IPPROTO_ICMPV6)},
+		{"goto direct", "whatever else", []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: "direct"}}},
 	}
+}
+
+// trustedRules decide about packets straight to an address of a network that
+// trusts some of the machine's links.
+func trustedRules() []rule {
+	return []rule{
+		{"iifname . oifname @trusted goto direct", "from a link that the network trusts", []expr.Any{
+			load(expr.MetaKeyIIFNAME, 1), load(expr.MetaKeyOIFNAME, 2), in("trusted"), &expr.Verdict{Kind: expr.VerdictGoto, Chain: "direct"},
+		}},
+		{"drop", "nothing else enters a network", []expr.Any{verdict(expr.VerdictDrop)}},
+	}
+}
+
+// directRules let in what is published, at the container's own address.
+func directRules() []rule {
+	var rules []rule
 	for _, f := range families() {
 		rules = append(rules,
 			rule{f.words("daddr", "proto", "dport") + " @open" + f.digit + " accept", "published", append(f.load("daddr", "proto", "dport"), in("open"+f.digit), verdict(expr.VerdictAccept))},
@@ -174,16 +195,26 @@ func routedRules() []rule {
 
 // forwardRules: internal comes before established, so that a conversation that
 // was begun while the rules were missing does not outlive their return.
-func forwardRules() []rule {
+func forwardRules(accept firewall.Mark) []rule {
 	iif, oif := load(expr.MetaKeyIIFNAME, 1), load(expr.MetaKeyOIFNAME, 1)
-	return []rule{
+	rules := []rule{
 		{"iifname . oifname vmap @within", "one network: accept, or drop if its containers are kept apart", []expr.Any{iif, load(expr.MetaKeyOIFNAME, 2), verdictOf("within")}},
 		{"iifname @internal drop", "nothing leaves an internal network", []expr.Any{iif, in("internal"), verdict(expr.VerdictDrop)}},
 		{"oifname @internal drop", "nothing enters an internal network", []expr.Any{oif, in("internal"), verdict(expr.VerdictDrop)}},
 		{"ct state established,related accept", "answers pass", append(conntrack(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), verdict(expr.VerdictAccept))},
 		{"ct status dnat oifname @networks accept", "published ports", append(translated(), oif, in("networks"), verdict(expr.VerdictAccept))},
-		{"meta nfproto . oifname vmap @into", "whatever else wants to enter a network", []expr.Any{load(expr.MetaKeyNFPROTO, 1), load(expr.MetaKeyOIFNAME, 9), verdictOf("into")}},
 	}
+	if accept != (firewall.Mark{}) {
+		text := fmt.Sprintf("meta mark & %#x == %#x", accept.Mask, accept.Value)
+		if accept.Mask == 0xffffffff {
+			text = fmt.Sprintf("meta mark %#x", accept.Value)
+		}
+		rules = append(rules, rule{
+			text + " oifname @networks accept", "somebody of this machine has marked it",
+			append(marked(accept), oif, in("networks"), verdict(expr.VerdictAccept)),
+		})
+	}
+	return append(rules, rule{"meta nfproto . oifname vmap @into", "whatever else wants to enter a network", []expr.Any{load(expr.MetaKeyNFPROTO, 1), load(expr.MetaKeyOIFNAME, 9), verdictOf("into")}})
 }
 
 func postroutingRules() []rule {
@@ -304,6 +335,15 @@ func conntrack(key expr.CtKey, bits uint32) []expr.Any {
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
 	}
+}
+
+// marked matches the mark of a packet. A full mask is none, as nft(8) has it.
+func marked(m firewall.Mark) []expr.Any {
+	exprs := []expr.Any{load(expr.MetaKeyMARK, 1)}
+	if m.Mask != 0xffffffff {
+		exprs = append(exprs, &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(m.Mask), Xor: make([]byte, 4)})
+	}
+	return append(exprs, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(m.Value)})
 }
 
 // load puts a fact about the packet into a register.

@@ -70,7 +70,7 @@ func (r ruleset) add(h *kernel.Host) error {
 		return nil
 	case errors.Is(err, unix.EEXIST):
 		return linkspan.Errorf(linkspan.ErrConflict, "adding table %s: one of that name exists already (see: %s): %w", r.name(), r.show(), err)
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT):
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT):
 		return linkspan.Errorf(linkspan.ErrUnsupported, "adding table %s: this kernel lacks a part of nftables: %w", r.name(), err)
 	}
 	return fmt.Errorf("adding table %s: %w", r.name(), err)
