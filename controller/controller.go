@@ -19,6 +19,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/linkspan/linkspan"
@@ -86,10 +87,11 @@ type Event struct {
 // Controller carries out the verbs. It is safe for concurrent use; no lock is
 // held while it acts.
 type Controller struct {
-	o        Options
-	executor op.Executor
-	names    *dns.Server
-	mending  sync.Mutex // held while the firewall's rules are compared and put back
+	o         Options
+	executor  op.Executor
+	names     *dns.Server
+	unguarded atomic.Pointer[error] // why this kernel cannot guard ports
+	mending   sync.Mutex            // held while the firewall's rules are compared and put back
 
 	mu         sync.Mutex
 	zones      map[linkspan.ID]*dns.Zone     // by network

@@ -2,10 +2,12 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"reflect"
 	"slices"
 	"strconv"
 
+	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/firewall"
@@ -23,50 +25,120 @@ const OptionPortSecurity = "linkspan.port_security"
 func (c *Controller) guarded(driver drivers.Driver, n network.Network, e endpoint.Endpoint, plan op.Plan) op.Plan {
 	_, filtered := driver.(drivers.Filtered)
 	on, err := strconv.ParseBool(n.Options[OptionPortSecurity])
-	if c.o.Guard == nil || !filtered || err == nil && !on {
+	if c.o.Guard == nil || c.unguarded.Load() != nil || !filtered || err == nil && !on {
 		return plan
 	}
 	station := firewall.Station{Link: e.HostLink(), MAC: e.MAC, Addrs: slices.Concat(e.Addrs(), e.Config.LinkLocal)}
 	return slices.Concat(c.o.Guard.Station(station), plan)
 }
 
-// adoptGuard adds the guard to the plan of a host that an earlier daemon prepared
-// without one, with a backend that has none.
-func (c *Controller) adoptGuard(host *store.Row[store.Host]) error {
+// prepareGuard makes what all guards share, and notes it in the row of the host.
+// A kernel that cannot look into bridges leaves ports unguarded: networks say so
+// (see PortSecurity), and so does Diagnose.
+func (c *Controller) prepareGuard(ctx context.Context) error {
 	if c.o.Guard == nil {
 		return nil
 	}
+	var host store.Row[store.Host]
+	c.o.Store.View(func(t store.Tables) { host, _ = t.Hosts.Get(store.HostID) })
 	missing := slices.DeleteFunc(c.o.Guard.GuardBase(), func(step op.Step) bool {
 		return slices.ContainsFunc(host.Plan, func(done op.Step) bool { return reflect.DeepEqual(done.Op, step.Op) })
 	})
 	if len(missing) == 0 {
 		return nil
 	}
-	host.Plan = slices.Concat(host.Plan, missing)
-	return c.o.Store.Defer(func(t store.Tables) error {
-		t.Hosts.Put(store.HostID, *host)
-		return nil
-	})
+	put := func(plan op.Plan) error {
+		return c.o.Store.Defer(func(t store.Tables) error {
+			row, _ := t.Hosts.Get(store.HostID)
+			row.Plan = plan
+			t.Hosts.Put(store.HostID, row)
+			return nil
+		})
+	}
+	if err := put(slices.Concat(host.Plan, missing)); err != nil {
+		return err
+	}
+	err := c.ensure(ctx, missing, func(error) {})
+	if errors.Is(err, linkspan.ErrUnsupported) {
+		c.o.Logf("ports are not guarded: %v", err)
+		c.unguarded.Store(&err)
+		return put(host.Plan)
+	}
+	return err
 }
 
-// mendGuard puts the guard of all ports back if somebody has flushed it.
-func (c *Controller) mendGuard(ctx context.Context) error {
+// PortSecurity says whether the ports of a network are guarded; if not, why.
+type PortSecurity struct {
+	On  bool
+	Why string `json:",omitempty"`
+}
+
+// PortSecurity tells it of a network.
+func (c *Controller) PortSecurity(n network.Network) PortSecurity {
+	driver, err := c.driver(n.Driver)
+	if _, filtered := driver.(drivers.Filtered); err != nil || !filtered {
+		return PortSecurity{Why: "networks of driver " + n.Driver + " have no ports on a bridge of this host"}
+	}
+	if on, err := strconv.ParseBool(n.Options[OptionPortSecurity]); err == nil && !on {
+		return PortSecurity{Why: "switched off: " + OptionPortSecurity + "=" + n.Options[OptionPortSecurity]}
+	}
+	if err := c.cannotGuard(); err != nil {
+		return PortSecurity{Why: err.Error()}
+	}
+	return PortSecurity{On: true}
+}
+
+// cannotGuard says why no port of this host is guarded; nil: they are.
+func (c *Controller) cannotGuard() error {
 	if c.o.Guard == nil {
+		return linkspan.Errorf(linkspan.ErrUnsupported, "this daemon has no guard of ports")
+	}
+	if err := c.unguarded.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// mendGuard puts back what somebody has taken away of the guard of ports.
+func (c *Controller) mendGuard(ctx context.Context) error {
+	if c.cannotGuard() != nil {
 		return nil
 	}
-	plan := c.o.Guard.GuardBase()
-	if c.executor.Check(ctx, plan) == nil {
-		return nil
+	settled := func(row store.Row[endpoint.Endpoint]) bool { return row.Phase == store.Ready && row.Was == nil }
+	plan, err := c.o.Guard.MendGuard(c.o.Host, c.guardedPorts(settled))
+	if err != nil || len(plan) == 0 {
+		return err
 	}
+	c.o.Logf("restoring port security: %s", plan[0].Why)
+	err = c.ensure(ctx, plan, func(error) {})
+	return errors.Join(err, c.executor.Undo(ctx, c.staleGuards(plan)))
+}
+
+// staleGuards returns those steps whose port has gone meanwhile: had its guard been
+// taken away before it was put back, it would stay for ever.
+func (c *Controller) staleGuards(plan op.Plan) (stale op.Plan) {
+	wanted := make(map[string]bool)
+	for _, port := range c.guardedPorts(func(row store.Row[endpoint.Endpoint]) bool { return row.Phase != store.Deleting }) {
+		wanted[port.Guards()] = true
+	}
+	for _, step := range plan {
+		if port, guards := step.Op.(firewall.PortGuard); guards && !wanted[port.Guards()] {
+			stale = append(stale, step)
+		}
+	}
+	return stale
+}
+
+// guardedPorts returns the guards of the endpoints that match.
+func (c *Controller) guardedPorts(match func(store.Row[endpoint.Endpoint]) bool) (ports []firewall.PortGuard) {
 	c.o.Store.View(func(t store.Tables) {
 		for _, row := range t.Endpoints.All() {
 			for _, step := range row.Plan {
-				if _, guards := step.Op.(firewall.PortGuard); guards && row.Phase == store.Ready {
-					plan = append(plan, step)
+				if port, guards := step.Op.(firewall.PortGuard); guards && match(row) {
+					ports = append(ports, port)
 				}
 			}
 		}
 	})
-	c.o.Logf("restoring port security: somebody took its table away")
-	return c.ensure(ctx, plan, func(error) {})
+	return ports
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/linkspan/linkspan/firewall"
@@ -32,6 +33,9 @@ func (c *Controller) guardRules(ctx context.Context) {
 	pause := compareOften
 	var changes <-chan struct{}
 	if tables := mender.Tables(); tables != nil {
+		if c.o.Guard != nil {
+			tables = slices.Concat(tables, c.o.Guard.GuardTables())
+		}
 		var err error
 		if changes, err = c.o.Host.FollowRules(ctx, tables); err == nil {
 			pause = compareEvery
@@ -83,6 +87,9 @@ func (c *Controller) mend(ctx context.Context) (done op.Plan, busy bool, err err
 	for range mostRounds {
 		var wanted []firewall.Op
 		wanted, busy = c.rules()
+		if len(wanted) == 0 {
+			return done, busy, nil // the host is not prepared yet
+		}
 		plan, err := mender.Mend(c.o.Host, wanted)
 		if err != nil || len(plan) == 0 {
 			return done, busy, err

@@ -31,16 +31,18 @@ import (
 // daemon's API.
 func (c *Controller) Recover(ctx context.Context) error {
 	c.note("replacing the rules of another firewall backend", c.switchBackend(ctx))
+	c.note("bringing the rules that all networks share up to date", c.renewBase())
 	if err := c.recoverHost(ctx); err != nil {
 		return err
 	}
 	c.takeBackChanges(ctx)
 	c.finishIntents(ctx)
-	c.recoverNetworks(ctx)
+	seen := c.survey(ctx)
+	c.recoverNetworks(ctx, seen)
 	if err := c.ensureDefault(ctx); err != nil {
 		return err
 	}
-	c.recoverSandboxes(ctx)
+	c.recoverSandboxes(ctx, seen)
 	if err := c.removeOrphans(); err != nil {
 		return err
 	}
@@ -60,10 +62,13 @@ func (c *Controller) recoverHost(ctx context.Context) error {
 	known := false
 	c.o.Store.View(func(t store.Tables) { row, known = t.Hosts.Get(store.HostID) })
 	if known {
-		if err := c.adoptGuard(&row); err != nil {
+		// All at once first: the repair of a table alone would lose what is in it.
+		_, _, err := c.mend(ctx)
+		c.note("restoring the firewall's rules", err)
+		if err := c.repair(ctx, "the host", row.Plan); err != nil {
 			return err
 		}
-		return c.repair(ctx, "the host", row.Plan)
+		return c.prepareGuard(ctx)
 	}
 	plan, err := c.hostPlan()
 	if err != nil {
@@ -81,16 +86,16 @@ func (c *Controller) recoverHost(ctx context.Context) error {
 	if err := c.ensure(ctx, plan, func(error) {}); err != nil {
 		return fmt.Errorf("preparing the host: %w", err)
 	}
-	return put(store.Ready)
+	if err := put(store.Ready); err != nil {
+		return err
+	}
+	return c.prepareGuard(ctx)
 }
 
 // hostPlan reads what the machine is like and plans the rest. A sysctl that is
 // right already is no step.
 func (c *Controller) hostPlan() (op.Plan, error) {
 	plan := append(op.Plan(nil), c.o.Firewall.Base()...)
-	if c.o.Guard != nil {
-		plan = append(plan, c.o.Guard.GuardBase()...)
-	}
 	const forward = "net/ipv4/ip_forward"
 	was, err := c.o.Host.ReadSysctl("", forward)
 	if err != nil {
@@ -201,7 +206,7 @@ func (c *Controller) finishEndpoint(ctx context.Context, row store.Row[endpoint.
 
 // recoverNetworks checks all networks, and plans those anew whose plan died
 // with an earlier life of the kernel. One that fails stays, and is reported.
-func (c *Controller) recoverNetworks(ctx context.Context) {
+func (c *Controller) recoverNetworks(ctx context.Context, seen seen) {
 	for _, n := range c.Networks() {
 		c.openZone(n)
 		row, err := c.networkRow(string(n.ID))
@@ -211,7 +216,7 @@ func (c *Controller) recoverNetworks(ctx context.Context) {
 		if row.Plan == nil {
 			err = c.replanNetwork(ctx, n)
 		} else {
-			err = c.repair(ctx, "network "+n.Name, row.Plan)
+			err = errors.Join(c.repair(ctx, "network "+n.Name, seen.rest(row.Plan)), c.renewRules(ctx, row))
 		}
 		c.note("restoring network "+n.Name, err)
 	}
@@ -249,7 +254,7 @@ func (c *Controller) replanNetwork(ctx context.Context, n network.Network) error
 
 // recoverSandboxes checks the live sandboxes. Those whose container is gone the
 // launcher detaches; those that stay get their resolver back by Resume.
-func (c *Controller) recoverSandboxes(ctx context.Context) {
+func (c *Controller) recoverSandboxes(ctx context.Context, seen seen) {
 	var owners []linkspan.ID
 	c.o.Store.View(func(t store.Tables) {
 		for _, row := range t.Sandboxes.All() {
@@ -262,22 +267,24 @@ func (c *Controller) recoverSandboxes(ctx context.Context) {
 		plan, err := c.ContainerCommands(owner)
 		c.note("restoring the network of container "+owner.Short(), err)
 		if len(op.Parties(plan)) > 0 {
-			c.stopped.Go(func() { c.recoverSandbox(c.life, owner, host) })
+			c.stopped.Go(func() { c.recoverSandbox(c.life, owner, host, seen) })
 			continue
 		}
-		c.recoverSandbox(ctx, owner, host)
+		c.recoverSandbox(ctx, owner, host, seen)
 	}
 }
 
-func (c *Controller) recoverSandbox(ctx context.Context, owner linkspan.ID, host hostFiles) {
+func (c *Controller) recoverSandbox(ctx context.Context, owner linkspan.ID, host hostFiles, seen seen) {
 	// What an interrupted connect or disconnect has left half switched.
 	_, err := c.follow(ctx, owner, host)
 	c.note("restoring the routes and files of container "+owner.Short(), err)
-	plan, err := c.ContainerCommands(owner)
-	if err == nil {
-		err = c.repair(ctx, "container "+owner.Short(), plan)
-	}
-	c.note("restoring the network of container "+owner.Short(), err)
+	var plan op.Plan
+	c.o.Store.View(func(t store.Tables) {
+		if r, live := liveOf(t, owner); live {
+			plan = seen.restOf(r).plan()
+		}
+	})
+	c.note("restoring the network of container "+owner.Short(), c.repair(ctx, "container "+owner.Short(), plan))
 }
 
 // Resume answers again in the sandbox of a container that outlived the daemon,
@@ -286,7 +293,12 @@ func (c *Controller) Resume(owner linkspan.ID, kept []*os.File) error {
 	var live store.Row[sandbox.Sandbox]
 	found := false
 	c.o.Store.View(func(t store.Tables) { live, found = sandboxOf(t, owner) })
-	if !found || !live.Value.Resolver {
+	if !found {
+		return nil
+	}
+	// Now its shim can be asked to follow what has changed of its network.
+	c.note("following what is published of container "+owner.Short(), c.followPorts(c.life, owner))
+	if !live.Value.Resolver {
 		return nil
 	}
 	duplicates, err := c.startResolver(live.Value, kept)
