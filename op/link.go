@@ -174,6 +174,9 @@ func (o SetUp) Do(_ context.Context, h *kernel.Host) error {
 	if errors.Is(err, unix.ENETDOWN) {
 		return linkspan.Errorf(linkspan.ErrUnavailable, "bringing link %s up: its parent, the link whose wire it shares, is down (see: ip link): %w", o.Link, err)
 	}
+	if errors.Is(err, unix.EADDRINUSE) {
+		return linkspan.Errorf(linkspan.ErrConflict, "bringing link %s up: another program has the UDP port of its tunnels (see: ss -lunp; ip -d link show %s): %w", o.Link, o.Link, err)
+	}
 	if err != nil {
 		return fmt.Errorf("bringing link %s up: %w", o.Link, err)
 	}

@@ -71,7 +71,7 @@ func House() Policy {
 			"drivers/none":          oneDriver,
 			"drivers/container":     oneDriver,
 			"drivers/macvlan":       oneDriver,
-			"drivers/overlay":       oneDriver,
+			"drivers/overlay":       append([]string{"drivers/bridge"}, oneDriver...),
 			"drivers/remote":        append([]string{"plugin", "plugin/wire"}, oneDriver...),
 			"firewall":              append([]string{"op"}, records...),
 			"firewall/firewalltest": {"firewall", "internal/nstest"},
@@ -97,7 +97,7 @@ func House() Policy {
 			"internal/layout":       {},
 		},
 		Tests: []string{
-			"internal/nstest", "firewall/firewalltest", "drivers/driverstest", "drivers/bridge", "drivers/host", "drivers/macvlan", "drivers/none", "drivers/container", "drivers/remote", "plugin/...",
+			"internal/nstest", "firewall/firewalltest", "drivers/driverstest", "drivers/bridge", "drivers/host", "drivers/macvlan", "drivers/none", "drivers/container", "drivers/overlay", "drivers/remote", "plugin/...",
 		},
 		Owners: map[string][]string{
 			"github.com/vishvananda/netlink": {"kernel", "op", "firewall/..."},
