@@ -53,7 +53,7 @@ func newLab(a *app) *cobra.Command {
 			return e.Reset(ctx, args[0])
 		}),
 	)
-	command.AddCommand(a.lessonVerbs()...)
+	command.AddCommand(append(a.lessonVerbs(), a.resultVerbs()...)...)
 	return command
 }
 

@@ -1,15 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
+	"os"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,67 +16,103 @@ import (
 	"github.com/linkspan/linkspan/lab/lesson"
 )
 
-// lessonVerbs are the verbs of `linkspan lab` for learners and teachers.
+// lessonAct is what a verb does with a lesson; args are those behind its name.
+type lessonAct func(ctx context.Context, c lesson.Course, name string, args []string) error
+
+// lessonVerbs are the verbs of `linkspan lab` for learners.
 func (a *app) lessonVerbs() []*cobra.Command {
-	var seed, format string
+	var seed string
+	var number int
 	var skip bool
-	start := a.lessonVerb("start LESSON", "Begin a lesson: build its lab and print its first task", 1, func(ctx context.Context, c lesson.Course, args []string) error {
-		if _, err := c.Start(ctx, args[0], lesson.Seed(seed)); err != nil {
+	start := a.lessonVerb("start LESSON", "Begin a lesson: build its lab and print its first task", func(ctx context.Context, c lesson.Course, name string, _ []string) error {
+		if _, err := c.StartAt(ctx, name, lesson.Seed(seed), number); err != nil {
 			return err
 		}
-		return a.printTask(c, args[0])
+		return a.printTask(c, name)
 	})
-	start.Flags().StringVar(&seed, "seed", "", "vary names, addresses and ports by a `word`, such as the learner's name")
-	next := a.lessonVerb("next LESSON", "Go to the next task", 1, func(ctx context.Context, c lesson.Course, args []string) error {
-		if err := c.Next(ctx, args[0], skip); err != nil {
+	start.Args = cobra.ExactArgs(1)
+	start.Flags().StringVar(&seed, "seed", "", "vary names, addresses, ports and faults by a `word`, such as the learner's name")
+	start.Flags().IntVar(&number, "task", 1, "begin with the task of that `number`, from the state that the solutions before it leave")
+	next := a.lessonVerb("next [LESSON]", "Go to the next task", func(ctx context.Context, c lesson.Course, name string, _ []string) error {
+		if err := c.Next(ctx, name, skip); err != nil {
 			return err
 		}
-		return a.printTask(c, args[0])
+		return a.printTask(c, name)
 	})
 	next.Flags().BoolVar(&skip, "skip", false, "go on though the task has not passed, from the state that its solution leaves")
-	report := a.lessonVerb("report", "Print what was done of each lesson", 0, func(_ context.Context, c lesson.Course, _ []string) error {
-		return a.report(c, format)
-	})
-	report.Flags().StringVar(&format, "format", "json", "`format`: json or csv")
-	check := a.lessonVerb("check LESSON [ANSWER]", "Look whether the task is done; ANSWER is a prediction", 1, func(ctx context.Context, c lesson.Course, args []string) error {
-		err := c.Check(ctx, args[0], strings.Join(args[1:], " "))
+	check := a.lessonVerb("check [LESSON] [ANSWER]", "Look whether the task is done; ANSWER is a prediction", func(ctx context.Context, c lesson.Course, name string, args []string) error {
+		err := c.Check(ctx, name, strings.Join(args, " "))
 		if errors.Is(err, linkspan.ErrInvalid) {
 			return fmt.Errorf("not yet: %w", err)
 		}
 		if err == nil {
-			fmt.Fprintf(a.out, "passed (go on with: linkspan lab next %s)\n", args[0])
+			fmt.Fprintf(a.out, "passed (go on with: linkspan lab next %s)\n", name)
 		}
 		return err
 	})
-	check.Args = cobra.RangeArgs(1, 2)
+	check.Args = cobra.MaximumNArgs(2)
 	return []*cobra.Command{
-		start, next, report, check, a.lessonList(),
-		a.lessonVerb("task LESSON", "Print the current task again", 1, func(_ context.Context, c lesson.Course, args []string) error {
-			return a.printTask(c, args[0])
+		start, next, check, a.lessonList(),
+		a.lessonVerb("task [LESSON]", "Print the current task again", func(_ context.Context, c lesson.Course, name string, _ []string) error {
+			return a.printTask(c, name)
 		}),
-		a.lessonVerb("hint LESSON", "Print the next hint", 1, func(_ context.Context, c lesson.Course, args []string) error {
-			return a.printed(c.Hint(args[0]))
+		a.lessonVerb("hint [LESSON]", "Print the next hint", func(_ context.Context, c lesson.Course, name string, _ []string) error {
+			return a.printed(c.Hint(name))
 		}),
-		a.lessonVerb("solution LESSON", "Print what solves the task", 1, func(ctx context.Context, c lesson.Course, args []string) error {
-			return a.printed(c.Solution(ctx, args[0]))
+		a.lessonVerb("solution [LESSON]", "Print what solves the task", func(ctx context.Context, c lesson.Course, name string, _ []string) error {
+			return a.printed(c.Solution(ctx, name))
 		}),
-		a.lessonVerb("undo LESSON", "Bring the lab back to the beginning of the current task", 1, func(ctx context.Context, c lesson.Course, args []string) error {
-			return c.Undo(ctx, args[0])
+		a.lessonVerb("undo [LESSON]", "Bring the lab back to the beginning of the current task", func(ctx context.Context, c lesson.Course, name string, _ []string) error {
+			return c.Undo(ctx, name)
 		}),
-		a.lessonVerb("stop LESSON", "Take a lesson's lab down; its results stay", 1, func(ctx context.Context, c lesson.Course, args []string) error {
-			return c.Stop(ctx, args[0])
+		a.lessonVerb("stop [LESSON]", "Take a lesson's lab down; its results stay", func(ctx context.Context, c lesson.Course, name string, _ []string) error {
+			return c.Stop(ctx, name)
 		}),
 	}
 }
 
-func (a *app) lessonVerb(use, short string, args int, act func(context.Context, lesson.Course, []string) error) *cobra.Command {
+// lessonVerb is a verb of a lesson: the one that is named, else the one that was
+// started last.
+func (a *app) lessonVerb(use, short string, act lessonAct) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short, Args: cobra.ExactArgs(args),
+		Use: use, Short: short, Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withLabs(func(e *lab.Engine) error { return act(cmd.Context(), lesson.Course{Labs: e}, args) })
+			return withCourse(func(c lesson.Course) error {
+				name, rest, err := lessonOf(c, args, strings.Contains(use, "[ANSWER]"))
+				if err != nil {
+					return err
+				}
+				return act(cmd.Context(), c, name, rest)
+			})
 		},
 	}
 }
+
+// lessonOf takes the name of a lesson from the arguments. A single word that names
+// none is an answer, where one may be given.
+func lessonOf(c lesson.Course, args []string, answers bool) (name string, rest []string, err error) {
+	if len(args) > 0 {
+		found, err := lesson.Find(args[0])
+		if err == nil || len(args) > 1 || !answers {
+			return found.Name, args[1:], err
+		}
+	}
+	name, err = c.Current()
+	return name, args, err
+}
+
+func withCourse(act func(lesson.Course) error) error {
+	return withLabs(func(e *lab.Engine) error {
+		key, err := lesson.PrivateKey(keyFile())
+		if err != nil {
+			return err
+		}
+		return act(lesson.Course{Labs: e, Key: key})
+	})
+}
+
+// keyFile is where the key is that signs results.
+func keyFile() string { return cmp.Or(os.Getenv("LINKSPAN_LAB_KEY"), "/etc/linkspan/lab.key") }
 
 func (a *app) lessonList() *cobra.Command {
 	return &cobra.Command{
@@ -106,33 +140,4 @@ func (a *app) printTask(c lesson.Course, name string) error {
 		fmt.Fprint(a.out, text)
 	}
 	return err
-}
-
-func (a *app) report(c lesson.Course, format string) error {
-	all, err := c.Report()
-	if err != nil {
-		return err
-	}
-	switch format {
-	case "json":
-		encoder := json.NewEncoder(a.out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(all)
-	case "csv":
-		rows := csv.NewWriter(a.out)
-		lines := [][]string{{"lesson", "seed", "task", "kind", "attempts", "hints", "solution shown", "passed"}}
-		for _, p := range all {
-			for i, t := range p.Tasks {
-				passed := ""
-				if !t.Passed.IsZero() {
-					passed = t.Passed.Format(time.RFC3339)
-				}
-				lines = append(lines, []string{
-					p.Lesson, string(p.Seed), strconv.Itoa(i + 1), t.Kind, strconv.Itoa(t.Attempts), strconv.Itoa(t.Hints), strconv.FormatBool(t.Shown), passed,
-				})
-			}
-		}
-		return rows.WriteAll(lines)
-	}
-	return fmt.Errorf("unknown format %q: there are json, csv", format)
 }

@@ -2,6 +2,7 @@ package lesson
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,15 +22,23 @@ import (
 
 // Course leads a learner through lessons. What was done of each is in a file of
 // its own under the labs' folder, which outlives the lab.
-type Course struct{ Labs *lab.Engine }
+type Course struct {
+	Labs *lab.Engine
+
+	// Key, if not nil, signs what was done, and refuses what it has not signed.
+	Key ed25519.PrivateKey
+}
 
 // Progress is how far a learner is in a lesson, and what a teacher may see of it.
 type Progress struct {
-	Lesson string
-	Seed   Seed
-	Task   int // the current one, from 0
-	Done   bool
-	Tasks  []Record
+	Lesson  string
+	Seed    Seed
+	Started time.Time
+	Task    int // the current one, from 0
+	Done    bool
+	Tasks   []Record
+
+	Signature []byte `json:",omitempty"` // by the teacher's key
 }
 
 // Record is one task of a learner.
@@ -42,24 +52,56 @@ type Record struct {
 
 // Start builds a lesson's lab and begins with its first task.
 func (c Course) Start(ctx context.Context, name string, seed Seed) (Progress, error) {
+	return c.StartAt(ctx, name, seed, 1)
+}
+
+// StartAt begins with a later task, counted from 1, in the state that the solutions
+// of those before it leave: for whoever has fallen behind.
+func (c Course) StartAt(ctx context.Context, name string, seed Seed, number int) (Progress, error) {
 	l, err := Find(name)
 	if err != nil {
 		return Progress{}, err
 	}
-	p := Progress{Lesson: name, Seed: seed}
-	for _, t := range l.steps(p.Seed) {
+	steps := l.steps(seed)
+	if number < 1 || number > len(steps) {
+		return Progress{}, linkspan.Errorf(linkspan.ErrInvalid, "lesson %s has no task %d: there are 1 to %d", l.Name, number, len(steps))
+	}
+	p := Progress{Lesson: l.Name, Seed: seed, Started: time.Now(), Task: number - 1}
+	for _, t := range steps {
 		p.Tasks = append(p.Tasks, Record{Kind: string(t.kind)})
 	}
-	if _, err = c.Labs.Up(ctx, []byte(seed.fill(name, l.file)), ""); err != nil {
+	if _, err = c.Labs.Up(ctx, []byte(seed.fill(l.Name, l.file)), ""); err != nil {
 		return p, err
 	}
 	if err = c.save(p); err == nil {
-		err = c.script(p, l.steps(p.Seed)[0].spoil)
+		err = c.reach(p, steps)
 	}
 	if err != nil {
-		return p, errors.Join(err, c.Labs.Down(ctx, name))
+		return p, errors.Join(err, c.Labs.Down(ctx, l.Name))
 	}
 	return p, nil
+}
+
+// Current is the lesson that was started last, of those whose lab is up.
+func (c Course) Current() (string, error) {
+	up, err := c.Labs.Names()
+	if err != nil {
+		return "", err
+	}
+	all, err := c.Report()
+	if err != nil {
+		return "", err
+	}
+	var last Progress
+	for _, p := range all {
+		if slices.Contains(up, p.Lesson) && (last.Lesson == "" || p.Started.After(last.Started)) {
+			last = p
+		}
+	}
+	if last.Lesson == "" {
+		return "", linkspan.Errorf(linkspan.ErrNotFound, "no lesson is under way (see: linkspan lab lessons; linkspan lab start LESSON)")
+	}
+	return last.Lesson, nil
 }
 
 // Stop takes a lesson's lab down, and what the learner made by hand in its name.
@@ -101,7 +143,21 @@ func (c Course) Text(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if p.Done {
+		return fmt.Sprintf("%s\nAll %d tasks are done.%s\n", l.Title, len(p.Tasks), after(l)), nil
+	}
 	return fmt.Sprintf("%s\n%s\n\nTask %d of %d (%s): %s\n", l.Title, l.About, p.Task+1, len(p.Tasks), t.kind, p.Seed.fill(name, t.text)), nil
+}
+
+// after says how to go on when a lesson is done.
+func after(l Lesson) string {
+	text := " Take the lab down with: linkspan lab stop " + l.Name
+	all := Lessons()
+	i := slices.IndexFunc(all, func(other Lesson) bool { return other.Name == l.Name })
+	if i+1 < len(all) {
+		text += "; go on with: linkspan lab start " + all[i+1].Name
+	}
+	return text
 }
 
 // Hint gives the next hint of the current task; the last one again if there are
@@ -208,12 +264,17 @@ func (c Course) rebuild(ctx context.Context, p Progress) error {
 	if err = errors.Join(c.handMade(ctx, p), c.Labs.Reset(ctx, p.Lesson)); err != nil {
 		return err
 	}
-	for i, t := range l.steps(p.Seed)[:p.Task+1] {
-		if err = c.script(p, t.spoil); err != nil {
+	return c.reach(p, l.steps(p.Seed))
+}
+
+// reach goes from the lab as it was put up to the beginning of the current task.
+func (c Course) reach(p Progress, steps []task) error {
+	for i, t := range steps[:p.Task+1] {
+		if err := c.script(p, t.spoil); err != nil {
 			return err
 		}
 		if i < p.Task {
-			if err = c.script(p, t.solution); err != nil {
+			if err := c.script(p, t.solution); err != nil {
 				return err
 			}
 		}
@@ -257,7 +318,7 @@ func (c Course) current(name string) (Progress, task, error) {
 	if err != nil {
 		return Progress{}, task{}, err
 	}
-	p, err := c.load(name)
+	p, err := c.load(l.Name)
 	if err != nil {
 		return p, task{}, err
 	}
@@ -269,6 +330,14 @@ func (c Course) file(name string) string {
 }
 
 func (c Course) save(p Progress) error {
+	p.Signature = nil
+	if c.Key != nil {
+		signed, err := p.signed()
+		if err != nil {
+			return fmt.Errorf("signing the progress of lesson %s: %w", p.Lesson, err)
+		}
+		p.Signature = ed25519.Sign(c.Key, signed)
+	}
 	text, err := json.Marshal(p)
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(c.file(p.Lesson)), 0o755)
@@ -293,7 +362,11 @@ func (c Course) load(name string) (p Progress, err error) {
 	if err != nil {
 		return p, fmt.Errorf("reading the progress of lesson %s: %w", name, err)
 	}
-	return p, nil
+	if c.Key == nil {
+		return p, nil
+	}
+	public, _ := c.Key.Public().(ed25519.PublicKey)
+	return p, p.Verify(public)
 }
 
 // Report returns the progress of all lessons that were ever started.

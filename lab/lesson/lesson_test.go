@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { nstest.Main(m) }
 func course(t *testing.T) (*nstest.Machine, Course) {
 	t.Helper()
 	m := nstest.New(t)
-	return m, Course{&lab.Engine{Dir: filepath.Join(t.TempDir(), "labs"), Real: m.Host()}}
+	return m, Course{Labs: &lab.Engine{Dir: filepath.Join(t.TempDir(), "labs"), Real: m.Host()}}
 }
 
 // byHand runs what a learner types on the lab's machine.
