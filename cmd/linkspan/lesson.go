@@ -92,9 +92,9 @@ func (a *app) lessonVerb(use, short string, act lessonAct) *cobra.Command {
 // none is an answer, where one may be given.
 func lessonOf(c lesson.Course, args []string, answers bool) (name string, rest []string, err error) {
 	if len(args) > 0 {
-		found, err := lesson.Find(args[0])
-		if err == nil || len(args) > 1 || !answers {
-			return found.Name, args[1:], err
+		found, unknown := lesson.Find(args[0])
+		if unknown == nil || len(args) > 1 || !answers {
+			return found.Name, args[1:], unknown
 		}
 	}
 	name, err = c.Current()
