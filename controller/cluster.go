@@ -22,8 +22,14 @@ type Cluster interface {
 	Networks() []network.Network
 	Endpoints(network linkspan.ID) []cluster.Endpoint
 
+	// Resume tells what this host has on the cluster's networks since before the
+	// daemon began: endpoints that live, and static addresses that are held. What
+	// else the store has of this host is given back, and what the store lacks is told
+	// to it. It is called once, before the first Join, and does not wait.
+	Resume(living, held []cluster.Endpoint)
+
 	// CreateNetwork makes a network known to all hosts. choose is given the
-	// networks that there are and the numbers that are free, and returns the record;
+	// networks that there are and a number that is free, and returns the record;
 	// it is pure, and is called again when another host was quicker.
 	CreateNetwork(ctx context.Context, choose func(there []network.Network, vni uint32) (network.Network, error)) (network.Network, error)
 
@@ -51,3 +57,5 @@ type Cluster interface {
 	// all that there is.
 	Follow(ctx context.Context, changed func(cluster.Change))
 }
+
+var _ Cluster = (*cluster.Cluster)(nil)

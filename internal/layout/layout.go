@@ -80,6 +80,7 @@ func House() Policy {
 			"firewall/iptables":     {"firewall"},
 			"store":                 append([]string{"op", "ipam"}, records...),
 			"store/cluster":         {"network", "ipam"},
+			"store/etcdtest":        {"internal/nstest"},
 			"doctor":                {"kernel", "ipam", "firewall/choice"},
 			"controller":            {"doctor", "store", "store/cluster", "drivers", "firewall", "firewall/nftables", "firewall/iptables", "firewall/choice", "ipam", "dns", "dns/resolvconf"},
 			"runtime/...":           {"kernel", "sandbox"},
@@ -97,7 +98,7 @@ func House() Policy {
 			"internal/layout":       {},
 		},
 		Tests: []string{
-			"internal/nstest", "firewall/firewalltest", "drivers/driverstest", "drivers/bridge", "drivers/host", "drivers/macvlan", "drivers/none", "drivers/container", "drivers/overlay", "drivers/remote", "plugin/...",
+			"internal/nstest", "store/etcdtest", "firewall/firewalltest", "drivers/driverstest", "drivers/bridge", "drivers/host", "drivers/macvlan", "drivers/none", "drivers/container", "drivers/overlay", "drivers/remote", "plugin/...",
 		},
 		Owners: map[string][]string{
 			"github.com/vishvananda/netlink": {"kernel", "op", "firewall/..."},

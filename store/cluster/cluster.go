@@ -47,5 +47,17 @@ type Endpoint struct {
 type Change struct {
 	Networks  bool          // networks came or went
 	Members   bool          // hosts came or went
+	Store     bool          // the store can be reached again, or cannot any more: see Err
 	Endpoints []linkspan.ID // the networks whose endpoints are others now
+
+	// Lost are this host's own endpoints that are no more: what they had was given
+	// to others while this host was cut off. Each is told once to each follower, and
+	// is to be taken down and left.
+	Lost []Lost
+}
+
+// Lost is an endpoint of this host that the cluster does not have any more.
+type Lost struct {
+	Endpoint Endpoint
+	Reason   string // whole, with the holder's name and host
 }
