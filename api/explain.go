@@ -97,7 +97,7 @@ func asked(r *http.Request, q question) (*http.Request, error) {
 			return nil, err
 		}
 		request = request.WithContext(context.WithValue(ctx, versionKey{}, v))
-		if request.URL, err = url.ParseRequestURI(parts[3] + "?" + target.RawQuery); err != nil {
+		if request.URL, err = url.ParseRequestURI(parts[4] + "?" + target.RawQuery); err != nil {
 			return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid path to explain: %w", err)
 		}
 	}

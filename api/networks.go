@@ -119,12 +119,18 @@ func (s *Server) attached(id linkspan.ID) map[string]apinetwork.EndpointResource
 			s.logf("endpoint %s has a MAC that is none: %v", e.ID, err)
 		}
 		key := string(e.Owner)
-		if key == "" {
+		if !s.runs(e.Owner) { // plugins wait for this to change before they look for the process
 			key = "ep-" + string(e.ID)
 		}
 		all[key] = apinetwork.EndpointResource{Name: e.Name, EndpointID: string(e.ID), MacAddress: mac, IPv4Address: e.IPv4, IPv6Address: e.IPv6}
 	}
 	return all
+}
+
+// runs tells whether a container has a process.
+func (s *Server) runs(id linkspan.ID) bool {
+	c, err := s.containers.Get(string(id))
+	return err == nil && c.State.Pid > 0
 }
 
 func (s *Server) status(id linkspan.ID) *apinetwork.Status {

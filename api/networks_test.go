@@ -13,6 +13,7 @@ import (
 	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/network"
+	"github.com/linkspan/linkspan/runtime"
 )
 
 func threeNetworks() *fakeNetworking {
@@ -81,10 +82,16 @@ func TestEmptyListIsAList(t *testing.T) {
 }
 
 func TestInspectNetwork(t *testing.T) {
-	s := newTestServer(t, threeNetworks(), &fakeContainers{})
+	web := webContainer()
+	s := newTestServer(t, threeNetworks(), &fakeContainers{all: []runtime.Container{web}})
 	golden(t, "network-1.56.json", ask(s, "GET", "/v1.56/networks/lab", ""))
 	golden(t, "network-1.50.json", ask(s, "GET", "/v1.50/networks/lab?verbose=true&scope=local", ""))
 	golden(t, "networks-1.27.json", ask(s, "GET", "/v1.27/networks?filters="+escape(`{"name":{"lab":true}}`), ""))
+	web.State.Pid = 0
+	s = newTestServer(t, threeNetworks(), &fakeContainers{all: []runtime.Container{web}})
+	if got := ask(s, "GET", "/networks/lab", "").Body.String(); !strings.Contains(got, `"ep-`+string(endID)+`":{`) {
+		t.Errorf("an endpoint whose container has no process yet: %s", got)
+	}
 	for path, want := range map[string]string{
 		"/networks/lab?verbose=x":     "invalid value for verbose: x: ",
 		"/networks/lab?scope=swarm":   "network lab not found in scope swarm",

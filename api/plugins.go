@@ -37,8 +37,16 @@ type Plugin struct {
 	RequiresMAC       bool     `json:",omitempty"` // of an IPAM driver
 	RequiresReplay    bool     `json:",omitempty"`
 
-	Networks []string `json:",omitempty"` // that depend on it
-	Waiting  []string `json:",omitempty"` // what could not be undone without it, and will be
+	Networks  []string         `json:",omitempty"` // that depend on it
+	Endpoints []PluginEndpoint `json:",omitempty"` // of its networks
+	Waiting   []string         `json:",omitempty"` // what could not be undone without it, and will be
+}
+
+// PluginEndpoint is an endpoint on a plugin's network.
+type PluginEndpoint struct {
+	Network, Container string
+	Info               map[string]any `json:",omitempty"` // what the plugin says of it
+	Problems           []string       `json:",omitempty"` // what it says is amiss with it
 }
 
 func (s *Server) plugins(ctx context.Context) []Plugin {

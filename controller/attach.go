@@ -113,6 +113,7 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 			attachment.close()
 			return Attachment{}, setUpError(errors.Join(err, c.Detach(context.WithoutCancel(ctx), owner)))
 		}
+		c.describe(ctx, r.endpoints...)
 	}
 	c.announceNames(owner)
 	c.refreshLinkers(owner)

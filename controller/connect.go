@@ -64,6 +64,7 @@ func (c *Controller) Connect(ctx context.Context, ref string, owner linkspan.ID,
 		return errors.Join(err, c.takeBack(ctx, added, host))
 	}
 	c.startAnnouncing(live.links)
+	c.describe(ctx, added)
 	c.emit("connect", added.Value)
 	return nil
 }

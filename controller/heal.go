@@ -8,6 +8,7 @@ import (
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/drivers"
+	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/store"
@@ -50,6 +51,32 @@ func (c *Controller) Dependents(name string) (networks, waiting []string) {
 	slices.Sort(networks)
 	slices.Sort(waiting)
 	return networks, waiting
+}
+
+// describe asks the plugins of endpoints that have come up about them, as Docker
+// does: some wait for that question. The answer is for whoever asks again.
+func (c *Controller) describe(ctx context.Context, rows ...store.Row[endpoint.Endpoint]) {
+	for _, row := range rows {
+		_, err := c.Describe(ctx, row.Value)
+		c.note("asking about the endpoint of container "+row.Value.Name, err)
+	}
+}
+
+// Describe returns what a plugin has to say about an endpoint of its own.
+func (c *Controller) Describe(ctx context.Context, e endpoint.Endpoint) (map[string]any, error) {
+	n, err := c.Network(string(e.Network))
+	if err != nil {
+		return nil, err
+	}
+	driver, err := c.driver(n.Driver)
+	if err != nil {
+		return nil, err
+	}
+	describer, can := driver.(drivers.Describer)
+	if !can {
+		return nil, nil
+	}
+	return describer.Describe(ctx, e)
 }
 
 // Heal is told that a plugin answers again. What could not be undone without it

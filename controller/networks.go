@@ -104,9 +104,17 @@ func describe(holders []endpoint.Endpoint) string {
 }
 
 // Network returns the network that ref names: a full ID, else a name, else a
-// unique prefix of an ID.
+// unique prefix of an ID. One that is being made is found by its full ID alone:
+// that nobody knows but its driver, which may want to read about it.
 func (c *Controller) Network(ref string) (network.Network, error) {
 	row, err := c.networkRow(ref)
+	if err != nil {
+		c.o.Store.View(func(t store.Tables) {
+			if making, ok := t.Networks.Get(linkspan.ID(ref)); ok {
+				row, err = making, nil
+			}
+		})
+	}
 	return row.Value, err
 }
 

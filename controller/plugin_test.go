@@ -125,8 +125,9 @@ func TestPluginLifecycle(t *testing.T) {
 	must(t, p.Detach(t.Context(), web.ID))
 	must(t, p.RemoveNetwork(t.Context(), "lab"))
 
-	want := strings.Fields(`GetCapabilities CreateNetwork CreateEndpoint Join ProgramExternalConnectivity
-		CreateEndpoint Join ProgramExternalConnectivity RevokeExternalConnectivity Leave DeleteEndpoint RevokeExternalConnectivity Leave DeleteEndpoint DeleteNetwork`)
+	want := strings.Fields(`GetCapabilities CreateNetwork CreateEndpoint Join ProgramExternalConnectivity EndpointOperInfo
+		CreateEndpoint Join ProgramExternalConnectivity EndpointOperInfo RevokeExternalConnectivity Leave DeleteEndpoint
+		RevokeExternalConnectivity Leave DeleteEndpoint DeleteNetwork`)
 	if got := driver.Calls(); !slices.Equal(got, want) {
 		t.Errorf("calls:\n%v\nwant\n%v", got, want)
 	}

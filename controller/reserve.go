@@ -101,7 +101,7 @@ func (c *Controller) reserveSandbox(t store.Tables, owner linkspan.ID, host host
 	}
 	id := linkspan.NewID()
 	s := sandbox.Sandbox{ID: id, Owner: owner, Dir: filepath.Join(c.o.ExecRoot, "sandboxes", id.Short())}
-	s.Container = sandbox.Container{Labels: r.config.Labels, Exposed: r.config.Exposed, Publish: r.config.Ports}
+	s.Container = sandbox.Container{Labels: r.config.Labels, Exposed: r.config.Exposed, Publish: r.config.Ports, Servers: r.config.Servers}
 	s.OfHost = c.traitsOf(r.config.Mode).Borrows == drivers.Host
 	taken, err := chosenInterfaces(r.config)
 	if err != nil {

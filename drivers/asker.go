@@ -28,6 +28,14 @@ type Asker interface {
 	Outward(n network.Network, e endpoint.Endpoint, s sandbox.Sandbox) op.Plan
 }
 
+// Describer is a Driver that has something to say about an endpoint that is
+// there.
+type Describer interface {
+	// Describe asks what there is to know of an endpoint. An empty answer is
+	// usual.
+	Describe(ctx context.Context, e endpoint.Endpoint) (map[string]any, error)
+}
+
 // GatewayChooser is a Driver that has a say in whether gateways are chosen.
 type GatewayChooser interface {
 	// SkipGateways tells for which families none is to be chosen. It may ask

@@ -18,6 +18,7 @@
 //	                            and the line asks by itself until there is an answer
 //	died in mid-call            the error says that it is not known whether the call
 //	                            took effect (InDoubt): whoever called takes it back
+//	hangs up on one call        if it answers others, only that call has failed
 //	another process answers     it is activated again before the next call
 //	answers what is no answer   an error that names plugin, method and cause
 //

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
-	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/linkspan/linkspan"
 )
@@ -15,6 +17,7 @@ import (
 type Failure struct {
 	Plugin, Method string
 	Sent           bool // the plugin may have heard the call
+	Lives          bool // it hung up on this call, but goes on to answer others
 	Err            error
 }
 
@@ -51,6 +54,13 @@ func InDoubt(err error) bool {
 	return errors.As(err, &failure) && failure.Sent
 }
 
+// Crashed tells whether a call failed because the plugin broke down over it, and
+// the plugin itself goes on: servers in Go outlive a panic in an answer.
+func Crashed(err error) bool {
+	var failure *Failure
+	return errors.As(err, &failure) && failure.Lives
+}
+
 // Refused tells whether a call failed because the plugin answered that it will
 // not.
 func Refused(err error) bool {
@@ -79,10 +89,15 @@ func causeOf(ctx context.Context, err error) error {
 		return reach.err
 	case errors.Is(context.Cause(ctx), errSilent):
 		return errSilent
-	case strings.HasSuffix(err.Error(), ": EOF"), strings.HasSuffix(err.Error(), "unexpected EOF"):
+	case hungUp(err):
 		return fmt.Errorf("it closed the connection without an answer (did it crash?): %w", err)
 	}
 	return err
+}
+
+// hungUp tells whether the plugin closed the connection without an answer.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 }
 
 // errSilent is the cause of a deadline's end.

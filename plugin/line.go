@@ -167,10 +167,20 @@ func (l *Line) failed(ctx context.Context, method string, sent bool, err error) 
 	}
 	failure := &Failure{Plugin: l.name, Method: method, Sent: sent, Err: causeOf(ctx, err)}
 	var garbage garbled
-	if !errors.As(err, &garbage) && (ctx.Err() == nil || errors.Is(context.Cause(ctx), errSilent)) {
+	failure.Lives = sent && hungUp(err) && l.lives(ctx)
+	if !errors.As(err, &garbage) && !failure.Lives && (ctx.Err() == nil || errors.Is(context.Cause(ctx), errSilent)) {
 		l.hangUp(failure.Err)
 	}
 	return failure
+}
+
+// lives tells whether the process that hung up on a call answers still: then only
+// that call broke down.
+func (l *Line) lives(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeoutCause(ctx, l.directory.o.Brief, errSilent)
+	defer cancel()
+	err := l.exchange(ctx, activate, nil, nil)
+	return err == nil || errors.As(err, new(*Refusal))
 }
 
 // hangUp cuts the line, and has it asked from now on until somebody answers.

@@ -2,9 +2,20 @@ package plugin_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -321,4 +332,84 @@ func BenchmarkCall(b *testing.B) {
 			response.Body.Close() //nolint:errcheck // nothing is lost
 		}
 	})
+}
+
+// A plugin that breaks down over one call is not away: the others are answered.
+func TestBreakdownCutsNoLine(t *testing.T) {
+	dir := t.TempDir()
+	plugintest.Serve(t, filepath.Join(dir, "lab.sock"), plugintest.HTTP{Handler: network(scripted{
+		"NetworkDriver.Join": says(0, ""), "NetworkDriver.Leave": says(200, "{}"),
+	})})
+	d := directory(t, plugin.Options{Sockets: []string{dir}})
+	err := d.Line("lab").Call(t.Context(), "NetworkDriver.Join", wire.JoinRequest{}, nil)
+	if !plugin.Crashed(err) || !plugin.InDoubt(err) || d.Watch("lab") != nil {
+		t.Errorf("after a breakdown: %v, the line: %v", err, d.Watch("lab"))
+	}
+	if err := d.Line("lab").Call(t.Context(), "NetworkDriver.Leave", wire.EndpointRequest{}, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// A plugin on another machine shows a certificate, and wants to see ours.
+func TestMutualTLS(t *testing.T) {
+	dir := t.TempDir()
+	issue := func(name string, usage x509.ExtKeyUsage) (tls.Certificate, string, string) {
+		t.Helper()
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+			KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{usage}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		private, err := x509.MarshalECPrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := make(map[string]string)
+		for kind, raw := range map[string][]byte{"CERTIFICATE": der, "EC PRIVATE KEY": private} {
+			files[kind] = filepath.Join(dir, name+"-"+strings.ReplaceAll(kind, " ", "-")+".pem")
+			if err := os.WriteFile(files[kind], pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw}), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, files["CERTIFICATE"], files["EC PRIVATE KEY"]
+	}
+	theirs, theirFile, _ := issue("plugin", x509.ExtKeyUsageServerAuth)
+	mine, certFile, keyFile := issue("engine", x509.ExtKeyUsageClientAuth)
+	known := x509.NewCertPool()
+	leaf, err := x509.ParseCertificate(mine.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	known.AddCert(leaf)
+	server := httptest.NewUnstartedServer(network(nil))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{theirs}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: known, MinVersion: tls.VersionTLS12}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	address := "tcp://" + server.Listener.Addr().String()
+	for name, config := range map[string]string{
+		"mutual":    fmt.Sprintf(`{"CAFile":%q,"CertFile":%q,"KeyFile":%q}`, theirFile, certFile, keyFile),
+		"nameless":  fmt.Sprintf(`{"CAFile":%q}`, theirFile),
+		"foreign":   fmt.Sprintf(`{"CAFile":%q,"CertFile":%q,"KeyFile":%q}`, certFile, certFile, keyFile),
+		"trusting":  fmt.Sprintf(`{"CAFile":%q,"CertFile":%q,"KeyFile":%q,"InsecureSkipVerify":true}`, certFile, certFile, keyFile),
+		"no-folder": `{"CAFile":"/no/such/file.pem"}`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name+".json"), []byte(fmt.Sprintf(`{"Name":%q,"Addr":%q,"TLSConfig":%s}`, name, address, config)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := directory(t, plugin.Options{Specs: []string{dir}, Patience: 50 * time.Millisecond})
+	for name, want := range map[string]string{"mutual": "", "trusting": "", "nameless": "certificate", "foreign": "certificate", "no-folder": "/no/such/file.pem"} {
+		err := d.Wake(t.Context(), name, wire.NetworkDriver)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
 }

@@ -37,6 +37,7 @@ type Container struct {
 	Labels  map[string]string `json:",omitempty"`
 	Exposed []string          `json:",omitempty"` // ports: 80/tcp
 	Publish []Wish            `json:",omitempty"` // what of them is published
+	Servers []string          `json:",omitempty"` // whom it asks for names, if it says so itself
 }
 
 // Netns returns the name that the namespace is pinned under.

@@ -55,30 +55,46 @@ func (b pluginBook) Plugins(ctx context.Context) []api.Plugin {
 		if err != nil {
 			p.Problem = err.Error()
 		} else {
-			p.Problem = strings.Join(b.problems(ctx, place.Name, p.Networks), "; ")
+			p.Endpoints, err = b.endpoints(ctx, place.Name, p.Networks)
+			p.Problem = problemsOf(p.Endpoints, err)
 		}
 		all = append(all, p)
 	}
 	return all
 }
 
-// problems collects what a plugin says of its endpoints.
-func (b pluginBook) problems(ctx context.Context, name string, networks []string) []string {
-	var all []string
+// endpoints asks a plugin about its endpoints.
+func (b pluginBook) endpoints(ctx context.Context, name string, networks []string) ([]api.PluginEndpoint, error) {
+	var all []api.PluginEndpoint
 	for _, network := range networks {
 		n, err := b.controller.Network(network)
 		if err != nil || n.Driver != name {
 			continue
 		}
 		for _, e := range b.controller.Endpoints(n.ID) {
-			problems, err := b.plugins.Problems(ctx, name, drivers.HeldEndpoint{Network: n.ID, Endpoint: e.ID})
-			if err != nil {
-				return append(all, err.Error())
+			p := api.PluginEndpoint{Network: n.Name, Container: e.Name}
+			if p.Info, err = b.controller.Describe(ctx, e); err == nil {
+				p.Problems, err = b.plugins.Problems(ctx, name, drivers.HeldEndpoint{Network: n.ID, Endpoint: e.ID})
 			}
-			for _, problem := range problems {
-				all = append(all, "container "+e.Name+": "+problem)
+			all = append(all, p)
+			if err != nil {
+				return all, err
 			}
 		}
 	}
-	return slices.Compact(all)
+	return all, nil
+}
+
+// problemsOf is what is amiss with endpoints in one line.
+func problemsOf(endpoints []api.PluginEndpoint, err error) string {
+	var all []string
+	for _, e := range endpoints {
+		for _, problem := range e.Problems {
+			all = append(all, "container "+e.Container+": "+problem)
+		}
+	}
+	if err != nil {
+		all = append(all, err.Error())
+	}
+	return strings.Join(slices.Compact(all), "; ")
 }

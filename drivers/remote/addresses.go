@@ -84,7 +84,9 @@ func (a Addresses) askPools(n network.Network, wanted []ipam.Pool, avoid []strin
 			o.Request.Pool = pool.Subnet.String()
 		} else {
 			why = "Addresses are the business of plugin " + a.Name + ": it is asked for a pool."
-			o.Avoid = avoid
+			if n.Scope != "global" { // another host's routes are not known here
+				o.Avoid = avoid
+			}
 		}
 		if pool.Range.IsValid() {
 			o.Request.SubPool = pool.Range.String()

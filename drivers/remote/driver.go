@@ -12,6 +12,7 @@ import (
 	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/plugin"
 	"github.com/linkspan/linkspan/plugin/wire"
 	"github.com/linkspan/linkspan/sandbox"
 )
@@ -78,10 +79,7 @@ func announcement(n network.Network) wire.CreateNetworkRequest {
 		options[wire.OptionNetworkLabels] = n.Labels
 	}
 	request := wire.CreateNetworkRequest{NetworkID: string(n.ID), Options: options, IPv4Data: []wire.Pool{}, IPv6Data: []wire.Pool{}}
-	space := n.AddressSpace
-	if space == "" {
-		space = "LocalDefault"
-	}
+	space := spaceOf(n)
 	for _, pool := range n.Pools {
 		p := wire.Pool{AddressSpace: space, Pool: pool.Subnet.String()}
 		bits := pool.Subnet.Bits()
@@ -103,6 +101,20 @@ func announcement(n network.Network) wire.CreateNetworkRequest {
 	return request
 }
 
+// spaceOf names the address space of a network as drivers know it: some insist on
+// that of the IPAM driver null, since they find addresses themselves.
+func spaceOf(n network.Network) string {
+	switch {
+	case n.AddressSpace != "":
+		return n.AddressSpace
+	case n.IPAMDriver == "null":
+		return "null"
+	case n.Scope == "global":
+		return "GlobalDefault"
+	}
+	return "LocalDefault"
+}
+
 // Endpoint plans the two questions for a link: of the endpoint, and of the
 // sandbox that it is for.
 func (d Driver) Endpoint(n network.Network, e endpoint.Endpoint, s sandbox.Sandbox) (op.Plan, error) {
@@ -120,6 +132,9 @@ func (d Driver) Endpoint(n network.Network, e endpoint.Endpoint, s sandbox.Sandb
 			return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid MAC address: %w", err)
 		}
 		own[wire.OptionMAC] = base64.StdEncoding.EncodeToString(mac)
+	}
+	if len(s.Container.Servers) > 0 {
+		own[wire.OptionDNSServers] = s.Container.Servers
 	}
 	iface := &wire.Interface{MacAddress: e.MAC}
 	if e.IPv4.IsValid() {
@@ -246,6 +261,17 @@ func (d Driver) Outward(n network.Network, e endpoint.Endpoint, s sandbox.Sandbo
 			NetworkID: string(n.ID), EndpointID: string(e.ID), Options: about(e, s),
 		}},
 	}}
+}
+
+// Describe asks the plugin for what Docker calls the operational data of an
+// endpoint. Many know nothing of it, which is no failure.
+func (d Driver) Describe(ctx context.Context, e endpoint.Endpoint) (map[string]any, error) {
+	var answer wire.OperInfoResponse
+	err := d.Plugins.Line(d.Name).Brief(ctx, "NetworkDriver.EndpointOperInfo", wire.EndpointRequest{NetworkID: string(e.Network), EndpointID: string(e.ID)}, &answer)
+	if plugin.Unsupported(err) {
+		return nil, nil
+	}
+	return answer.Value, err
 }
 
 // about is what a driver may know of the container. The ports are as Docker

@@ -66,10 +66,14 @@ func takenBack(ctx context.Context, err error, undo func(context.Context) error)
 }
 
 // release makes a call that takes something back. What the plugin refuses is
-// taken for gone, and noted: only a plugin that is away must be asked again.
+// taken for gone, and noted, and so is what it breaks down over twice: only a
+// plugin that is away must be asked again.
 func (p party) release(ctx context.Context, method string, request any) error {
 	err := p.line().Brief(ctx, method, request, nil)
-	if plugin.Refused(err) {
+	if plugin.Crashed(err) { // whether it did what was asked is not known
+		err = p.line().Brief(ctx, method, request, nil)
+	}
+	if plugin.Refused(err) || plugin.Crashed(err) {
 		if !plugin.Unsupported(err) {
 			p.plugins.Logf("%v: taken for done", err)
 		}

@@ -55,6 +55,10 @@ func (o RequestPool) Ask(ctx context.Context, _ *kernel.Host) (op.Op, error) {
 		request.AddressSpace, request.Pool = o.Answer.AddressSpace, o.Answer.Pool
 	}
 	held, rejected, err := o.choose(ctx, request)
+	if o.Answer != nil && plugin.Refused(err) {
+		o.known(o.key(), err)
+		return o, nil
+	}
 	for _, useless := range rejected {
 		if undoErr := useless.Undo(context.WithoutCancel(ctx), nil); undoErr != nil {
 			o.plugins.Logf("giving back a pool that cannot be used: %v", undoErr)
@@ -116,6 +120,14 @@ func familyOf(six bool) string {
 }
 
 func (o RequestPool) key() string { return "pool " + o.Answer.PoolID }
+
+// known takes the refusal of a repeated request for the word that the plugin has
+// it: one that kept it over its restart, or that never was restarted, refuses to
+// give it twice.
+func (p party) known(key string, err error) {
+	p.plugins.Logf("%v: taken for held already", err)
+	p.line().Note(key)
+}
 
 // Undo gives the pool back.
 func (o RequestPool) Undo(ctx context.Context, _ *kernel.Host) error {
@@ -189,6 +201,10 @@ func (o RequestAddress) Ask(ctx context.Context, h *kernel.Host) (op.Op, error) 
 		}
 		request.PoolID, held.Request.PoolID = other, other
 		err = o.line().Call(ctx, "IpamDriver.RequestAddress", request, held.Answer)
+	}
+	if o.Answer != nil && plugin.Refused(err) {
+		o.known(o.key(), err)
+		return o, nil
 	}
 	if err != nil {
 		return o, err

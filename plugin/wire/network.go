@@ -15,7 +15,7 @@ const (
 	OptionExposedPorts = "com.docker.network.endpoint.exposedports"
 	OptionPortMap      = "com.docker.network.portmap"
 	OptionMAC          = "com.docker.network.endpoint.macaddress" // base64 of the octets in CreateEndpoint, text in RequestAddress
-	OptionNoProxy6     = "com.docker.network.driver.private.no_proxy_6to4"
+	OptionDNSServers   = "com.docker.network.endpoint.dnsservers" // CreateEndpoint: the container's own, if any
 
 	// Extensions: what a plugin would otherwise have to ask our API for.
 	OptionNetworkName   = "linkspan.network.name"
