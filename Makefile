@@ -13,7 +13,7 @@ DEBS     := bind9-dnsutils dnsmasq-base nftables iptables iproute2 bridge-utils 
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := build
-.PHONY: build shim compose run test race fuzz golden lint fmt bench deps docs ci help
+.PHONY: build shim compose run test race fuzz golden lint fmt bench micro deps docs ci help
 
 build: shim ## build bin/linkspan, static
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/linkspan ./cmd/linkspan
@@ -34,11 +34,11 @@ bin/docker-compose-v2: tools/compose/go.mod
 run: build ## run two containers on a network of their own that reach each other by name
 	LINKSPAN=bin/linkspan sh docs/run.sh
 
-test: deps shim compose ## install what the tests need, run them all on the real kernel; a skip without a stated reason fails, and what fails is run once more, alone
+test: deps build compose ## install what the tests need, run them all on the real kernel; a skip without a stated reason fails, and what fails is run once more, alone
 	@test "$$(id -u)" = 0 || { echo 'make test: the tests make namespaces and links: run as root' >&2; exit 1; }
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m -json $(PKGS) | CGO_ENABLED=1 $(GO) run -C tools ./testsum -skips skips.txt -dir .. $(GO) test -race -timeout 20m
 
-race: shim ## run the tests with the race detector, installing nothing
+race: build ## run the tests with the race detector, installing nothing
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m $(PKGS)
 
 fuzz: shim ## run every fuzz target for FUZZTIME each
@@ -55,7 +55,10 @@ lint: shim ## vet, golangci-lint, gofumpt, govulncheck
 fmt: ## format all Go files
 	$(TOOL) gofumpt -w $$(git ls-files '*.go')
 
-bench: shim ## run the benchmarks
+bench: build ## measure the daemon beside the bare kernel and docker.io; BENCH chooses cases
+	$(GO) test -v -count=1 -timeout 60m ./bench -full -only '$(BENCH)'
+
+micro: shim ## run the benchmarks of single packages
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PKGS)
 
 deps: ## install by apt what the tests need

@@ -96,6 +96,7 @@ func House() Policy {
 			"cmd/linkspan-shim":     {"runtime/...", "kernel"},
 			"internal/nstest":       {"kernel"},
 			"internal/layout":       {},
+			"bench":                 {"kernel"},
 		},
 		Tests: []string{
 			"internal/nstest", "store/etcdtest", "firewall/firewalltest", "drivers/driverstest", "drivers/bridge", "drivers/host", "drivers/macvlan", "drivers/none", "drivers/container", "drivers/overlay", "drivers/remote", "plugin/...",

@@ -2,6 +2,7 @@ package launch
 
 import (
 	"runtime"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,7 @@ func (c *child) stdio(io *stdio) {
 // what tells about the host or changes it.
 func (c *child) proc(s *Spec) {
 	c.mount("proc", "/proc", "proc", noExec, "")
+	c.sysctls(s.Sysctls)
 	if s.Privileged {
 		return
 	}
@@ -34,6 +36,18 @@ func (c *child) proc(s *Spec) {
 		// Whichever of the two does not fit a file, or a directory, fails.
 		c.mount("/dev/null", p, "", unix.MS_BIND, "").lax = true
 		c.mount("tmpfs", p, "tmpfs", unix.MS_RDONLY|noExec, "size=0k").lax = true
+	}
+}
+
+// sysctls sets parameters of the container's namespaces. A procfs that is older
+// than the container would do, since its entries follow the thread, but its cache
+// of names grows with every namespace that was ever looked into.
+func (c *child) sysctls(settings []string) {
+	cwd := unix.AT_FDCWD
+	for _, setting := range settings {
+		key, value, _ := strings.Cut(setting, "=")
+		c.call("setting sysctl "+setting, unix.SYS_OPENAT, uintptr(cwd), c.str("/proc/sys/"+strings.ReplaceAll(key, ".", "/")), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		c.call("setting sysctl "+setting, unix.SYS_WRITE, 0, c.bytes(value), uintptr(len(value))).opened = true
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"runtime"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -193,13 +192,6 @@ func enterNamespaces(s *Spec) error {
 			if err := unix.Setdomainname([]byte(s.Domain)); err != nil {
 				return doing("setting the domain name", err)
 			}
-		}
-	}
-	for _, kv := range s.Sysctls {
-		key, value, _ := strings.Cut(kv, "=")
-		// The host's /proc will do: net and ipc entries follow the thread.
-		if err := writeFile("/proc/sys/"+strings.ReplaceAll(key, ".", "/"), value); err != nil {
-			return doing("setting sysctl "+kv, err)
 		}
 	}
 	return nil
