@@ -12,10 +12,12 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	apinetwork "github.com/moby/moby/api/types/network"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/runtime"
+	"github.com/linkspan/linkspan/runtime/image"
 )
 
 // rootfsAnnotation is the annotation of a container that runs on a directory
@@ -47,7 +49,11 @@ func (s *Server) createContainer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	release, err := s.useImage(&request)
+	platform, err := image.ParsePlatform(r.URL.Query().Get("platform"))
+	if err != nil {
+		return err
+	}
+	release, err := s.useImage(&request, platform)
 	if err != nil {
 		return err
 	}
@@ -102,21 +108,27 @@ func (s *Server) creation(body createBody, v version) (runtime.Request, []string
 }
 
 // useImage puts in what the image has to give. It comes last, since a client
-// that hears of a missing image asks for it to be pulled. The image stays until
-// release is called.
-func (s *Server) useImage(q *runtime.Request) (release func(), err error) {
+// that hears of a missing image, or of one for another platform than it wants,
+// asks for it to be pulled. The image stays until release is called.
+func (s *Server) useImage(q *runtime.Request, platform ocispec.Platform) (release func(), err error) {
 	if q.Rootfs != "" || q.Config.Image == "" {
 		return func() {}, nil
 	}
-	image, release, err := s.images.Use(q.Config.Image)
+	i, release, err := s.images.Use(q.Config.Image)
 	if err != nil {
 		return nil, err
 	}
-	if err := image.Merge(q.Config); err != nil {
+	if platform.OS != "" {
+		err = i.CheckPlatform(q.Config.Image, platform)
+	}
+	if err == nil {
+		err = i.Merge(q.Config)
+	}
+	if err != nil {
 		release()
 		return nil, err
 	}
-	q.Image, q.Lower = string(image.ID), image.Lower
+	q.Image, q.Lower = string(i.ID), i.Lower
 	return release, nil
 }
 
@@ -124,6 +136,9 @@ func (s *Server) useImage(q *runtime.Request) (release func(), err error) {
 func checkHostConfig(h *container.HostConfig) error {
 	if err := container.ValidateRestartPolicy(h.RestartPolicy); err != nil {
 		return linkspan.Errorf(linkspan.ErrInvalid, "%w", err)
+	}
+	if _, nameless := h.Annotations[""]; nameless {
+		return linkspan.Errorf(linkspan.ErrInvalid, "invalid Annotations: the empty string is not permitted as an annotation key")
 	}
 	for _, m := range h.Mounts {
 		if m.Type != mount.TypeBind || (m.BindOptions != nil && m.BindOptions.CreateMountpoint) {

@@ -2,14 +2,17 @@ package api
 
 import (
 	"context"
+	"encoding/binary"
 	"io"
 	"net/http"
 
+	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/common"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/term"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/runtime"
 )
 
 func (s *Server) createExec(w http.ResponseWriter, r *http.Request) error {
@@ -64,14 +67,14 @@ func (s *Server) startExec(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	conn, input, err := s.hijack(w, r, exec.Request.Tty)
+	conn, input, err := s.hijack(w, r, request.Tty)
 	if err != nil {
 		return err
 	}
 	defer s.hijacked.remove(conn)
 	stream, err := s.containers.ExecStart(r.Context(), id, request)
 	if err != nil {
-		writeFailure(conn, err, exec.Request.Tty)
+		writeFailure(conn, err, request.Tty)
 		return nil
 	}
 	if exec.Request.Tty && exec.Request.AttachStdin {
@@ -79,18 +82,57 @@ func (s *Server) startExec(w http.ResponseWriter, r *http.Request) error {
 	}
 	// The client asks for the exit code as soon as the stream has ended, and
 	// takes none for 0. A process may end later than its output.
-	s.join(conn, input, stream, func(ctx context.Context) {
+	s.join(conn, input, framed(stream, exec.Request.Tty, request.Tty), func(ctx context.Context) {
 		s.containers.ExecWait(ctx, id) //nolint:errcheck // it ends when there is nothing to wait for
 	})
 	return nil
+}
+
+// framed turns the output of a process into what the client expects: it says
+// at the start whether it reads a terminal's bytes or frames (API, ContainerAttach),
+// and that need not be what the process was created with.
+func framed(stream runtime.Stream, terminal, wanted bool) runtime.Stream {
+	switch {
+	case terminal == wanted:
+		return stream
+	case terminal:
+		return reframed{stream, func(w io.Writer) (int64, error) {
+			return io.Copy(stdcopyWriter{w}, struct{ io.Reader }{stream})
+		}}
+	}
+	return reframed{stream, func(w io.Writer) (int64, error) { return stdcopy.StdCopy(w, w, stream) }}
+}
+
+// reframed is a stream whose output is changed on its way.
+type reframed struct {
+	runtime.Stream
+	copyTo func(io.Writer) (int64, error)
+}
+
+// WriteTo is what io.Copy uses.
+func (s reframed) WriteTo(w io.Writer) (int64, error) { return s.copyTo(w) }
+
+// stdcopyWriter makes a frame of standard output of each write.
+type stdcopyWriter struct{ w io.Writer }
+
+func (s stdcopyWriter) Write(p []byte) (int, error) {
+	if _, err := s.w.Write(frame(stdcopy.Stdout, p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// frame puts the head of a multiplexed stream before some bytes of it.
+func frame(kind stdcopy.StdType, p []byte) []byte {
+	head := []byte{byte(kind), 0, 0, 0}
+	return append(binary.BigEndian.AppendUint32(head, uint32(len(p))), p...)
 }
 
 // writeFailure tells on the stream why nothing runs.
 func writeFailure(w io.Writer, err error, tty bool) {
 	text := []byte(err.Error() + "\r\n")
 	if !tty {
-		n := len(text)
-		text = append([]byte{1, 0, 0, 0, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, text...)
+		text = frame(stdcopy.Stdout, text)
 	}
 	w.Write(text) //nolint:errcheck // a client that has gone wants to know nothing
 }

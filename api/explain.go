@@ -14,6 +14,7 @@ import (
 
 	"github.com/gorilla/mux"
 	apinetwork "github.com/moby/moby/api/types/network"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/network"
@@ -226,7 +227,7 @@ func (s *Server) explainCreate(_ context.Context, r *http.Request) (string, erro
 	if err != nil {
 		return "", err
 	}
-	release, err := s.useImage(&request)
+	release, err := s.useImage(&request, ocispec.Platform{})
 	if err != nil {
 		return "", err
 	}

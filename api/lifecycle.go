@@ -80,6 +80,7 @@ func (s *Server) restart(ctx context.Context, ref string, o runtime.StopOptions)
 	}
 	// By ID: the name might go to another container in between.
 	id := string(c.ID)
+	o.Restart = true
 	if err := s.containers.Stop(ctx, id, o); err != nil && !errors.Is(err, linkspan.ErrNotModified) {
 		return err
 	}

@@ -74,6 +74,9 @@ func (s *Server) updateContainer(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(w, r, &request); err != nil {
 		return err
 	}
+	if versionOf(r) < 40 {
+		request.PidsLimit = nil
+	}
 	warnings, err := s.containers.Update(acting(r), variable(r, "name"), request)
 	if err != nil {
 		return err

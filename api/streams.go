@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strconv"
@@ -318,15 +319,27 @@ func (f flushing) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// cause is why text is no number, without the name of the function that says so.
+func cause(err error) error {
+	if number := (*strconv.NumError)(nil); errors.As(err, &number) {
+		return number.Err
+	}
+	return err
+}
+
 // terminalSize reads the h and w of a resize.
 func terminalSize(r *http.Request) (height, width int, err error) {
 	for _, side := range []struct {
-		name string
-		size *int
-	}{{"h", &height}, {"w", &width}} {
-		n, err := strconv.ParseUint(r.URL.Query().Get(side.name), 10, 32)
+		key, name string
+		size      *int
+	}{{"h", "height", &height}, {"w", "width", &width}} {
+		text := r.URL.Query().Get(side.key)
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err == nil && (n < 0 || n > math.MaxUint32) {
+			err = strconv.ErrRange
+		}
 		if err != nil {
-			return 0, 0, linkspan.Errorf(linkspan.ErrInvalid, "invalid resize %s %q: want a number of characters", side.name, r.URL.Query().Get(side.name))
+			return 0, 0, linkspan.Errorf(linkspan.ErrInvalid, "invalid resize %s %q: %w", side.name, text, cause(err))
 		}
 		*side.size = int(n)
 	}

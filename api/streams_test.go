@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/internal/nstest"
 	"github.com/linkspan/linkspan/runtime"
+	"github.com/moby/moby/api/pkg/stdcopy"
 )
 
 // served runs a server on a socket, and returns how to connect to it.
@@ -199,12 +201,40 @@ func TestLogsWantAStream(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]string{
-		"/containers/web/resize?h=x&w=1":          `400 invalid resize h "x"`,
-		"/containers/web/resize?h=1":              `400 invalid resize w ""`,
+		"/containers/web/resize?h=x&w=1":          `400 invalid resize height "x": invalid syntax`,
+		"/containers/web/resize?h=-1&w=1":         `400 invalid resize height "-1": value out of range`,
+		"/containers/web/resize?h=1&w=4294967296": `400 invalid resize width "4294967296": value out of range`,
+		"/containers/web/resize?h=1":              `400 invalid resize width "": invalid syntax`,
 		"/containers/web/attach?detachKeys=ctrl-": "400 Invalid detach keys (ctrl-) provided",
 	} {
 		if got := statusAndMessage(t, ask(s, "POST", path, "")); !strings.HasPrefix(got, want) {
 			t.Errorf("%s: %s", path, got)
+		}
+	}
+}
+
+// said is the output of a process that has said it all.
+type said struct{ io.Reader }
+
+func (said) Write(p []byte) (int, error) { return len(p), nil }
+func (said) Close() error                { return nil }
+func (said) CloseWrite() error           { return nil }
+
+// A client may start a process on a terminal and want frames, and the reverse.
+func TestFramed(t *testing.T) {
+	frames := string(frame(stdcopy.Stdout, []byte("out\n"))) + string(frame(stdcopy.Stderr, []byte("err\n")))
+	for _, test := range []struct {
+		name, output, want string
+		terminal, wanted   bool
+	}{
+		{"terminal", "out\n", "out\n", true, true},
+		{"frames", frames, frames, false, false},
+		{"frames of a terminal", "out\n", string(frame(stdcopy.Stdout, []byte("out\n"))), true, false},
+		{"bytes of frames", frames, "out\nerr\n", false, true},
+	} {
+		var got bytes.Buffer
+		if _, err := io.Copy(&got, framed(said{strings.NewReader(test.output)}, test.terminal, test.wanted)); err != nil || got.String() != test.want {
+			t.Errorf("%s: %q %v, want %q", test.name, got.String(), err, test.want)
 		}
 	}
 }

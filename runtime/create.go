@@ -140,6 +140,18 @@ func (r *Runtime) newContainer(q Request) (Container, []string, error) {
 	if c.Rootfs != "" {
 		c.Rootfs = filepath.Clean(c.Rootfs)
 	}
+	var err error
+	if host.MaskedPaths, host.ReadonlyPaths, err = hiddenPaths(host); err != nil {
+		return c, nil, err
+	}
+	if q.Config.WorkingDir != "" {
+		q.Config.WorkingDir = filepath.Clean(q.Config.WorkingDir)
+	}
+	for _, variable := range q.Config.Env {
+		if name, _, _ := strings.Cut(variable, "="); name == "" {
+			return c, nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid environment variable: %s", variable)
+		}
+	}
 	if err := checkLayers(c); err != nil {
 		return c, nil, err
 	}
@@ -166,7 +178,7 @@ func (r *Runtime) newContainer(q Request) (Container, []string, error) {
 	if err := checkHealth(q.Config.Healthcheck); err != nil {
 		return c, nil, err
 	}
-	if err := checkShares(q.Config, host); err != nil {
+	if err := r.checkShares(q.Config, host); err != nil {
 		return c, nil, err
 	}
 	return c, r.warningsFor(host), nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -114,6 +115,12 @@ func TestCreateRefuses(t *testing.T) {
 		{logging("json-file", "compress", "true"), linkspan.ErrInvalid, "compress cannot be true when"},
 		{func(q *Request) { q.Config.StopSignal = "SIGWHAT" }, linkspan.ErrInvalid, "invalid signal: SIGWHAT"},
 		{func(q *Request) { q.Config.WorkingDir = "a" }, linkspan.ErrInvalid, "needs to be an absolute path"},
+		{func(q *Request) { q.HostConfig.PidMode = "container:nosuch" }, linkspan.ErrInvalid, "No such container: nosuch"},
+		{func(q *Request) { q.HostConfig.CPUShares = -1 }, linkspan.ErrInvalid, "invalid CPU shares (-1): value must be a positive integer"},
+		{func(q *Request) { q.HostConfig.SecurityOpt = []string{"what=x"} }, linkspan.ErrInvalid, `invalid --security-opt 2: "what=x"`},
+		{func(q *Request) { q.HostConfig.SecurityOpt = []string{"writable-cgroups=1"} }, linkspan.ErrInvalid, `invalid --security-opt 2: "writable-cgroups=1"`},
+		{func(q *Request) { q.Config.Env = []string{"=x"} }, linkspan.ErrInvalid, "invalid environment variable: =x"},
+		{func(q *Request) { q.Config.Env = []string{""} }, linkspan.ErrInvalid, "invalid environment variable: "},
 		{func(q *Request) { q.Config.Env = []string{"A=\x00"} }, linkspan.ErrInvalid, "zero byte"},
 		{func(q *Request) { q.HostConfig.RestartPolicy.Name, q.HostConfig.AutoRemove = "always", true }, linkspan.ErrInvalid, "can't create 'AutoRemove' container with restart policy"},
 	}
@@ -165,3 +172,23 @@ func TestFind(t *testing.T) {
 }
 
 const ignoreTerm = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+
+// What a record shows is what is in effect.
+func TestRecordOfDefaults(t *testing.T) {
+	b := open(t)
+	c := b.create(t, "true", func(q *Request) { q.Config.WorkingDir = "/tmp/../tmp/" })
+	if c.Config.WorkingDir != "/tmp" {
+		t.Errorf("working directory %s", c.Config.WorkingDir)
+	}
+	if !slices.Equal(c.HostConfig.MaskedPaths, maskedPaths[:]) || !slices.Equal(c.HostConfig.ReadonlyPaths, readonlyPaths[:]) {
+		t.Errorf("hidden %v, protected %v", c.HostConfig.MaskedPaths, c.HostConfig.ReadonlyPaths)
+	}
+	c = b.create(t, "true", func(q *Request) { q.HostConfig.MaskedPaths = []string{} })
+	if c.HostConfig.MaskedPaths == nil || len(c.HostConfig.MaskedPaths) > 0 {
+		t.Errorf("hidden %v, none was asked for", c.HostConfig.MaskedPaths)
+	}
+	c = b.create(t, "true", func(q *Request) { q.HostConfig.Privileged = true })
+	if c.HostConfig.MaskedPaths != nil || c.HostConfig.ReadonlyPaths != nil {
+		t.Errorf("of a privileged container: hidden %v, protected %v", c.HostConfig.MaskedPaths, c.HostConfig.ReadonlyPaths)
+	}
+}

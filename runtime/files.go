@@ -94,15 +94,15 @@ func (r *Runtime) makeUpper(id linkspan.ID) error {
 	return nil
 }
 
-// notThere is in Docker's words.
-func notThere(err error, path string, c Container) error {
+// notThere is in Docker's words. ref is the container as the client calls it.
+func notThere(err error, path, ref string) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return linkspan.Errorf(linkspan.ErrNotFound, "Could not find the file %s in container %s", path, c.Name)
+		return linkspan.Errorf(linkspan.ErrNotFound, "Could not find the file %s in container %s", path, ref)
 	}
 	var known *linkspan.Error
 	var at *fs.PathError
 	if !errors.As(err, &known) && errors.As(err, &at) {
-		return linkspan.Errorf(linkspan.ErrInvalid, "%s in container %s: %w", path, c.Name, err)
+		return linkspan.Errorf(linkspan.ErrInvalid, "%s in container %s: %w", path, ref, err)
 	}
 	return err
 }
@@ -112,7 +112,7 @@ func (r *Runtime) PathStat(_ context.Context, ref, path string) (stat container.
 	err = r.visit(ref, false, func(c Container) error {
 		found, serr := archive.Stat(path)
 		stat = found
-		return notThere(serr, path, c)
+		return notThere(serr, path, ref)
 	})
 	return stat, err
 }
@@ -124,7 +124,7 @@ func (r *Runtime) CopyOut(ctx context.Context, ref, path string, begin func(cont
 	return r.visit(ref, false, func(c Container) error {
 		stat, err := archive.Stat(path)
 		if err != nil {
-			return notThere(err, path, c)
+			return notThere(err, path, ref)
 		}
 		r.event(c, "archive-path", "path", path)
 		return archive.Out(path, until{ctx, begin(stat)})
@@ -171,7 +171,7 @@ func (r *Runtime) CopyIn(_ context.Context, ref, path string, content io.Reader,
 	}
 	defer unpacker.Close()
 	return r.visit(string(c.ID), false, func(c Container) error {
-		err := notThere(unpacker.In(path, stream), path, c)
+		err := notThere(unpacker.In(path, stream), path, ref)
 		if err == nil {
 			r.event(c, "extract-to-dir", "path", path)
 		}

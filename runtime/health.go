@@ -195,10 +195,13 @@ func (r *Runtime) probe(ctx context.Context, c Container, command []string) cont
 	if err != nil {
 		r.control(c, launch.ReqSignal, launch.Control{Session: id, A: int(unix.SIGKILL)}) //nolint:errcheck // it may have ended by now
 		stream.Close()                                                                    //nolint:errcheck // nobody reads on
-		<-output
+		said := <-output
 		result.End = time.Now()
 		if errors.Is(err, context.DeadlineExceeded) {
 			result.Output = fmt.Sprintf("Health check exceeded timeout (%v)", timeout)
+			if said != "" {
+				result.Output += ": " + said
+			}
 		}
 		return result
 	}

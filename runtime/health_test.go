@@ -73,11 +73,12 @@ func TestHealth(t *testing.T) {
 
 func TestHealthTimeout(t *testing.T) {
 	b := open(t)
+	const said = ": so far\n"
 	c := b.start(t, "sleep 300", check(v1.HealthcheckConfig{
-		Test: []string{"CMD", "sleep", "200"}, Interval: 10 * time.Millisecond, Timeout: 50 * time.Millisecond, Retries: 1,
+		Test: []string{"CMD", "sh", "-c", "echo so far; sleep 200"}, Interval: 10 * time.Millisecond, Timeout: time.Second, Retries: 1,
 	}))
 	c = b.until(t, string(c.ID), "a timeout", health(container.Unhealthy))
-	if log := c.State.Health.Log[0]; log.ExitCode != -1 || log.Output != "Health check exceeded timeout (50ms)" {
+	if log := c.State.Health.Log[0]; log.ExitCode != -1 || !strings.HasPrefix(log.Output, "Health check exceeded timeout (1s)") || !strings.HasSuffix(log.Output, said) {
 		t.Errorf("result %+v", log)
 	}
 	if err := b.Kill(t.Context(), string(c.ID), ""); err != nil {

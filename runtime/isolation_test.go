@@ -82,6 +82,8 @@ func TestHostConfig(t *testing.T) {
 		{"privileged", "mount -t tmpfs none /mnt && echo mounted; unshare --net true && echo unshared", "mounted\nunshared", func(h *container.HostConfig) { h.Privileged = true }},
 		{"memory", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes", "67108864", func(h *container.HostConfig) { h.Memory, h.MemorySwap = 64<<20, 64<<20 }},
 		{"pids", "cat /sys/fs/cgroup/pids/pids.max", "77", func(h *container.HostConfig) { h.PidsLimit = &pids }},
+		{"cgroups", "mkdir /sys/fs/cgroup/pids/x 2>/dev/null || echo refused", "refused", func(*container.HostConfig) {}},
+		{"writable cgroups", "mkdir /sys/fs/cgroup/pids/x && rmdir /sys/fs/cgroup/pids/x && echo made", "made", func(h *container.HostConfig) { h.SecurityOpt = []string{"writable-cgroups"} }},
 		{"cpu", "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.shares", "150000\n512", func(h *container.HostConfig) { h.NanoCPUs, h.CPUShares = 1_500_000_000, 512 }},
 		{"cpuset", "cat /sys/fs/cgroup/cpuset/cpuset.cpus; nproc", "0\n1", func(h *container.HostConfig) { h.CpusetCpus = "0" }},
 		{"sysctl", "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax", "1\n4096", func(h *container.HostConfig) {

@@ -253,6 +253,23 @@ func TestMountRefusals(t *testing.T) {
 	}
 }
 
+// Binds of the daemon's own data must not keep what is mounted there busy.
+func TestBindOfDataRoot(t *testing.T) {
+	b := open(t)
+	for _, source := range []string{b.data, filepath.Join(b.data, "containers")} {
+		for word, want := range map[string]mount.Propagation{"": "rslave", ":rslave": "rslave", ":rshared": "rshared", ":private": "", ":rprivate": "", ":slave": "", ":shared": ""} {
+			q := Request{Config: &container.Config{Cmd: []string{"true"}}, HostConfig: &container.HostConfig{Binds: []string{source + ":/a" + word}}, Rootfs: "/"}
+			c, _, err := b.Create(t.Context(), q)
+			switch {
+			case want == "" && (!errors.Is(err, linkspan.ErrInvalid) || !strings.Contains(err.Error(), `"rslave" or "rshared"`)):
+				t.Errorf("%s%s: %v", source, word, err)
+			case want != "" && (err != nil || c.Mounts[0].Propagation != want):
+				t.Errorf("%s%s: %v %v", source, word, c.Mounts, err)
+			}
+		}
+	}
+}
+
 // mount(2) takes one page of options; images have more layers than fit in with
 // their whole paths.
 func TestManyLayers(t *testing.T) {

@@ -33,7 +33,8 @@ type Mount struct {
 // wish is a mount that is asked for, before its volume is there.
 type wish struct {
 	Mount
-	volume *volume.Request // nil for others
+	volume     *volume.Request // nil for others
+	propagates bool            // the user says how
 }
 
 // mountsFor finds out what the container is to have mounted. It makes the
@@ -71,9 +72,31 @@ func (r *Runtime) mountsFor(c Container) (list []Mount, release, undo func(), er
 			releases = append(releases, done)
 			w.Name, w.Source, w.Driver, w.Anonymous = v.Name, v.Source(), volume.Driver, w.Anonymous || w.volume.Name == ""
 		}
+		if err := r.withinRoot(&w); err != nil {
+			undo()
+			return nil, nil, nil, err
+		}
 		list = append(list, w.Mount)
 	}
 	return list, release, undo, nil
+}
+
+// withinRoot sees to binds of the daemon's own data: a private copy of what is
+// mounted there would keep the file systems of other containers busy.
+func (r *Runtime) withinRoot(w *wish) error {
+	root := r.options.DataRoot
+	if w.Type != mount.TypeBind || w.Source != root && !strings.HasPrefix(w.Source, root+"/") {
+		return nil
+	}
+	switch w.Propagation {
+	case mount.PropagationRSlave, mount.PropagationRShared:
+		return nil
+	}
+	if w.propagates {
+		return linkspan.Errorf(linkspan.ErrInvalid, "invalid mount config: must use either propagation mode \"rslave\" or \"rshared\" when mount source is within the daemon root, daemon root: %q, bind mount source: %q, propagation: %q", root, w.Source, w.Propagation)
+	}
+	w.Propagation = mount.PropagationRSlave
+	return nil
 }
 
 // wishes reads all places in which a mount can be asked for. Those of other
@@ -143,6 +166,9 @@ func (r *Runtime) borrowed(from []string) ([]wish, error) {
 			return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid mode for volumes-from: %s", mode)
 		}
 		other, err := r.Get(ref)
+		if errors.Is(err, linkspan.ErrNotFound) {
+			return nil, linkspan.Errorf(linkspan.ErrInvalid, "%w", err)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -236,7 +262,7 @@ func (w *wish) mode(text string) error {
 			if w.Type != mount.TypeBind {
 				return linkspan.Errorf(linkspan.ErrInvalid, "invalid mode: %s", text)
 			}
-			w.Propagation, kind = mount.Propagation(word), "propagation"
+			w.Propagation, w.propagates, kind = mount.Propagation(word), true, "propagation"
 		default:
 			return linkspan.Errorf(linkspan.ErrInvalid, "invalid mode: %s", text)
 		}
@@ -314,7 +340,7 @@ func (w *wish) bind(m mount.Mount) error {
 		if !slices.Contains(mount.Propagations, o.Propagation) {
 			return linkspan.Errorf(linkspan.ErrInvalid, "invalid propagation mode: %s", o.Propagation)
 		}
-		w.Propagation = o.Propagation
+		w.Propagation, w.propagates = o.Propagation, true
 	}
 	switch {
 	case o.ReadOnlyForceRecursive && !m.ReadOnly:

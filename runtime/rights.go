@@ -105,6 +105,7 @@ type security struct {
 	unconfined bool   // no filter
 	profile    string // JSON; "" is the default one
 	openPaths  bool   // no masked and read-only paths
+	cgroups    bool   // /sys/fs/cgroup can be written to
 }
 
 func parseSecurity(options []string) (security, error) {
@@ -125,8 +126,12 @@ func parseSecurity(options []string) (security, error) {
 		case key == "systempaths" && value == "unconfined":
 			s.openPaths = true
 		case (key == "apparmor" || key == "label") && found: // this kernel's daemon has neither to apply
+		case key == "writable-cgroups" && (!found || value == "true" || value == "false"):
+			s.cgroups = !found || value == "true"
+		case found:
+			return s, linkspan.Errorf(linkspan.ErrInvalid, "invalid --security-opt 2: %q", o)
 		default:
-			return s, linkspan.Errorf(linkspan.ErrInvalid, "invalid --security-opt: %q", o)
+			return s, linkspan.Errorf(linkspan.ErrInvalid, "invalid --security-opt 1: %q", o)
 		}
 	}
 	return s, nil

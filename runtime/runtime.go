@@ -79,6 +79,7 @@ type entry struct {
 	changed chan struct{} // closed and replaced at each change
 	pending []pending     // attached before the start
 	pause   time.Duration // before the next start by the restart policy
+	returns bool          // the end of this run is part of a restart: no automatic removal
 }
 
 // New opens the roots. Containers of an earlier daemon appear after Recover.

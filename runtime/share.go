@@ -15,8 +15,9 @@ import (
 	"github.com/linkspan/linkspan/runtime/launch"
 )
 
-// checkShares refuses modes of namespaces that make no sense.
-func checkShares(cfg *container.Config, h *container.HostConfig) error {
+// checkShares refuses modes of namespaces that make no sense, and donors that
+// do not exist. One that does not run is the start's business.
+func (r *Runtime) checkShares(cfg *container.Config, h *container.HostConfig) error {
 	switch {
 	case !h.PidMode.Valid() || h.PidMode.IsContainer() && h.PidMode.Container() == "":
 		return linkspan.Errorf(linkspan.ErrInvalid, "invalid PID mode: %s", h.PidMode)
@@ -26,6 +27,14 @@ func checkShares(cfg *container.Config, h *container.HostConfig) error {
 		return linkspan.Errorf(linkspan.ErrInvalid, "invalid UTS mode: %s", h.UTSMode)
 	case h.UTSMode.IsHost() && cfg.Hostname != "":
 		return linkspan.Errorf(linkspan.ErrInvalid, "conflicting options: hostname and the UTS mode")
+	}
+	for _, donor := range []string{h.PidMode.Container(), h.IpcMode.Container()} {
+		if donor == "" {
+			continue
+		}
+		if _, err := r.Get(donor); err != nil {
+			return linkspan.Errorf(linkspan.ErrInvalid, "%w", err)
+		}
 	}
 	return nil
 }
@@ -67,7 +76,7 @@ func (r *Runtime) donor(c Container, ref, kind string) (Container, error) {
 	case isStatus(donor, container.StateRestarting):
 		return donor, linkspan.Errorf(linkspan.ErrConflict, "cannot join %s namespace of container: %w", kind, errRestarting(ref))
 	case !donor.State.Running():
-		return donor, linkspan.Errorf(linkspan.ErrConflict, "cannot join %s namespace of a non running container: container %s is %s", kind, donor.Name, donor.State.Status)
+		return donor, fmt.Errorf("failed to join %s namespace: container %s is not running", kind, donor.ID)
 	}
 	return donor, nil
 }

@@ -25,11 +25,29 @@ const (
 // documentation of HostConfig.MaskedPaths and ReadonlyPaths.
 var (
 	maskedPaths = [...]string{
-		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
-		"/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+		"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+		"/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
 	}
 	readonlyPaths = [...]string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 )
+
+// hiddenPaths are the paths that are hidden, and those that are protected. In
+// the record nil asks for the default and an empty list for none; a privileged
+// container sees all.
+func hiddenPaths(h *container.HostConfig) (masked, readonly []string, err error) {
+	security, err := parseSecurity(h.SecurityOpt)
+	masked, readonly = h.MaskedPaths, h.ReadonlyPaths
+	if err != nil || security.openPaths || h.Privileged {
+		return masked, readonly, err
+	}
+	if masked == nil {
+		masked = maskedPaths[:]
+	}
+	if readonly == nil {
+		readonly = readonlyPaths[:]
+	}
+	return masked, readonly, nil
+}
 
 // spec translates a container for the shim. It reads the record only.
 func (r *Runtime) spec(c Container, a Attachment, groups []cgroup.Dir) (*launch.Spec, error) {
@@ -43,7 +61,9 @@ func (r *Runtime) spec(c Container, a Attachment, groups []cgroup.Dir) (*launch.
 		Upper: filepath.Join(r.dataDir(c.ID), "upper"), Work: filepath.Join(r.dataDir(c.ID), "work"),
 		Host: hostname(c), Domain: c.Config.Domainname, ReadonlyRoot: h.ReadonlyRootfs, Privileged: h.Privileged,
 		HostCgroupns: h.CgroupnsMode.IsHost(), ShmSize: h.ShmSize, Process: process,
-		MaskedPaths: h.MaskedPaths, ReadonlyPaths: h.ReadonlyPaths,
+	}
+	if s.MaskedPaths, s.ReadonlyPaths, err = hiddenPaths(h); err != nil {
+		return nil, err
 	}
 	if s.ShmSize == 0 {
 		s.ShmSize = defaultShm
@@ -52,15 +72,7 @@ func (r *Runtime) spec(c Container, a Attachment, groups []cgroup.Dir) (*launch.
 	if err != nil {
 		return nil, err
 	}
-	if !security.openPaths {
-		// nil asks for the default, an empty list for none.
-		if h.MaskedPaths == nil {
-			s.MaskedPaths = maskedPaths[:]
-		}
-		if h.ReadonlyPaths == nil {
-			s.ReadonlyPaths = readonlyPaths[:]
-		}
-	}
+	s.WritableCgroups = security.cgroups
 	for _, g := range groups {
 		if !g.Made {
 			continue
@@ -238,7 +250,9 @@ func limitsOf(h *container.HostConfig) (cgroup.Limits, error) {
 		return l, err
 	}
 	if h.PidsLimit != nil {
-		l.Pids = max(*h.PidsLimit, 0)
+		if l.Pids = *h.PidsLimit; l.Pids <= 0 {
+			l.Pids = cgroup.Unlimited
+		}
 	}
 	switch {
 	case h.Memory != 0 && h.Memory < 6<<20:
@@ -249,8 +263,10 @@ func limitsOf(h *container.HostConfig) (cgroup.Limits, error) {
 		return l, linkspan.Errorf(linkspan.ErrInvalid, "You should always set the Memory limit when using Memoryswap limit, see usage")
 	case h.NanoCPUs > 0 && (h.CPUQuota > 0 || h.CPUPeriod > 0):
 		return l, linkspan.Errorf(linkspan.ErrInvalid, "Conflicting options: Nano CPUs and CPU Period cannot both be set")
-	case h.NanoCPUs < 0 || h.Memory < 0 || h.CPUShares < 0:
-		return l, linkspan.Errorf(linkspan.ErrInvalid, "limits cannot be negative")
+	case h.CPUShares < 0:
+		return l, linkspan.Errorf(linkspan.ErrInvalid, "invalid CPU shares (%d): value must be a positive integer", h.CPUShares)
+	case h.NanoCPUs < 0:
+		return l, linkspan.Errorf(linkspan.ErrInvalid, "invalid number of CPUs (%d billionths): value must be a positive integer", h.NanoCPUs)
 	}
 	if h.Memory > 0 && h.MemorySwap == 0 {
 		l.MemorySwap = 2 * h.Memory

@@ -361,7 +361,7 @@ func (r *Runtime) finish(e *entry, started *run, status launch.Status) {
 	if isStatus(c, container.StateRestarting) {
 		r.restartLater(e)
 	}
-	if c.HostConfig.AutoRemove {
+	if c.HostConfig.AutoRemove && !e.setReturns(false) {
 		e.verb.Lock()
 		defer e.verb.Unlock()
 		if err := r.remove(ctx, e); err != nil {

@@ -27,6 +27,7 @@ const (
 type StopOptions struct {
 	Signal  string         // "" is Config.StopSignal, else SIGTERM
 	Timeout *time.Duration // until SIGKILL; nil is Config.StopTimeout, else 10 s; negative waits for ever
+	Restart bool           // a start follows: the container is not removed at its exit, whatever it was created with
 }
 
 // Stop asks the container to end, and kills it when its time is over. It
@@ -48,6 +49,7 @@ func (r *Runtime) Stop(ctx context.Context, ref string, o StopOptions) error {
 		return err
 	}
 	r.askedToEnd(e)
+	e.setReturns(o.Restart)
 	if r.noRestart(e) {
 		r.event(c, "stop")
 		return nil
@@ -83,6 +85,14 @@ func (r *Runtime) Stop(ctx context.Context, ref string, o StopOptions) error {
 	}
 	r.event(c, "stop")
 	return nil
+}
+
+// setReturns notes whether a restart is under way, and tells whether one was.
+func (e *entry) setReturns(returns bool) (was bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	was, e.returns = e.returns, returns
+	return was
 }
 
 func stopPlan(c Container, o StopOptions) (syscall.Signal, time.Duration, error) {

@@ -28,7 +28,7 @@ func (r *Runtime) Update(_ context.Context, ref string, q container.UpdateConfig
 	merge(&host.Resources, q.Resources)
 	if q.RestartPolicy.Name != "" {
 		if host.AutoRemove && !q.RestartPolicy.IsNone() {
-			return nil, refuse(linkspan.Errorf(linkspan.ErrInvalid, "Restart policy cannot be updated because AutoRemove is enabled for the container"))
+			return nil, refuse(linkspan.Errorf(linkspan.ErrConflict, "Restart policy cannot be updated because AutoRemove is enabled for the container"))
 		}
 		host.RestartPolicy = q.RestartPolicy
 	}
@@ -94,6 +94,7 @@ func merge(into *container.Resources, q container.Resources) {
 		into.CpusetMems = q.CpusetMems
 	}
 	if q.PidsLimit != nil {
-		into.PidsLimit = q.PidsLimit
+		limit := max(*q.PidsLimit, 0) // Docker's way to say that there is none
+		into.PidsLimit = &limit
 	}
 }

@@ -206,6 +206,32 @@ func TestAutoRemove(t *testing.T) {
 	}
 }
 
+// A container that is to be removed at its exit survives a restart, and no more
+// than that.
+func TestRestartKeepsIt(t *testing.T) {
+	b := open(t)
+	c := b.start(t, "trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done", autoRemove)
+	b.ready(t, c)
+	if err := b.Stop(t.Context(), c.Name, StopOptions{Restart: true}); err != nil {
+		t.Fatal(err)
+	}
+	b.until(t, string(c.ID), "the end of the run", func(c Container) bool { return c.State.Status == container.StateExited })
+	if err := b.Start(t.Context(), c.Name); err != nil {
+		t.Fatal(err)
+	}
+	w, err := b.Waiter(c.Name, container.WaitConditionRemoved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Kill(t.Context(), c.Name, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Wait(within(t, 20*time.Second)); err != nil {
+		t.Error(err)
+	}
+	b.empty(t)
+}
+
 func TestOOM(t *testing.T) {
 	b := open(t)
 	state, _, _ := b.finished(t, "x=$(head -c 50000000 /dev/zero | tr '\\0' x); echo $x | wc -c", func(q *Request) {

@@ -20,11 +20,11 @@ type Limits struct {
 	MemorySwap  int64 // bytes of memory and swap together; -1 is no limit
 	Reservation int64 // bytes; the soft limit
 	CPUShares   int64 // relative weight, 2…262144; 1024 is usual
-	CPUQuota    int64 // microseconds of CPU time in each period
+	CPUQuota    int64 // microseconds of CPU time in each period; Unlimited takes a limit away
 	CPUPeriod   int64 // microseconds; 0 is 100 ms
 	CpusetCPUs  string
 	CpusetMems  string
-	Pids        int64
+	Pids        int64  // Unlimited takes a limit away that was set before
 	Swappiness  *int64 // 0…100; nil is the machine's
 	NoOOMKill   bool   // who wants more memory waits
 	BlockWeight uint16 // relative, 10…1000
@@ -32,6 +32,9 @@ type Limits struct {
 	AllDevices  bool     // no allow-list
 	Devices     []string // lines of the allow-list beside those that every container has
 }
+
+// Unlimited is the value of a limit that is taken away.
+const Unlimited = -1
 
 // BlockLimit bounds the traffic with one block device.
 type BlockLimit struct {
@@ -143,9 +146,11 @@ func (l Limits) settings(controller string, unified bool) [][2]string {
 			period = 100_000
 		}
 		switch {
+		case unified && l.CPUQuota < 0:
+			set("cpu.max", fmt.Sprintf("max %d", period))
 		case unified && l.CPUQuota > 0:
 			set("cpu.max", fmt.Sprintf("%d %d", l.CPUQuota, period))
-		case l.CPUQuota > 0:
+		case l.CPUQuota != 0:
 			set("cpu.cfs_period_us", number(period))
 			set("cpu.cfs_quota_us", number(l.CPUQuota))
 		}
@@ -164,7 +169,10 @@ func (l Limits) settings(controller string, unified bool) [][2]string {
 			set("cpuset.mems", l.CpusetMems)
 		}
 	case "pids":
-		if l.Pids > 0 {
+		switch {
+		case l.Pids < 0:
+			set("pids.max", "max")
+		case l.Pids > 0:
 			set("pids.max", number(l.Pids))
 		}
 	case "blkio", "io":

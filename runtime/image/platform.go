@@ -72,6 +72,16 @@ func fits(has, want ocispec.Platform) bool {
 	return has.OS == want.OS && has.Architecture == want.Architecture && (want.Variant == "" || has.Variant == "" || has.Variant == want.Variant)
 }
 
+// CheckPlatform refuses an image for another platform than the one that is
+// wanted of it. ref is the image as the user calls it.
+func (i Image) CheckPlatform(ref string, want ocispec.Platform) error {
+	has := i.Spec.Platform
+	if fits(has, want) {
+		return nil
+	}
+	return linkspan.Errorf(linkspan.ErrNotFound, "image with reference %s was found but its platform (%s) does not match the specified platform (%s)", ref, platformText(has), platformText(want))
+}
+
 func platformText(p ocispec.Platform) string {
 	p = here(p)
 	text := p.OS + "/" + p.Architecture

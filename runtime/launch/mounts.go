@@ -193,14 +193,14 @@ func drop(taken []source) {
 	}
 }
 
-// cgroupMounts shows the container its own cgroups only, read-only, where
-// programs look for them. A bind of the container's directory looks from within
+// cgroupMounts shows the container its own cgroups only, where programs look
+// for them: read-only, unless it may change them. A bind of the container's directory looks from within
 // its cgroup namespace exactly like a fresh mount of the hierarchy, and does
 // not depend on which controllers were mounted together.
 func cgroupMounts(s *Spec) []Mount {
 	const base = "/sys/fs/cgroup"
 	flags := noExec | unix.MS_RDONLY
-	if s.Privileged {
+	if s.Privileged || s.WritableCgroups {
 		flags = noExec
 	}
 	if len(s.Cgroups) == 0 {

@@ -13,21 +13,22 @@ type Spec struct {
 	Host   string // host name
 	Domain string // NIS domain name
 
-	ReadonlyRoot  bool
-	Privileged    bool
-	HostCgroupns  bool
-	HostUts       bool
-	Init          bool // a small init is PID 1, and the process its child
-	Pid, Ipc      Share
-	NoShm         bool // no /dev/shm
-	Devices       []Device
-	Mounts        []Mount
-	Cgroups       []Cgroup
-	ShmSize       int64 // bytes
-	Sysctls       []string
-	MaskedPaths   []string
-	ReadonlyPaths []string
-	Process       Process
+	ReadonlyRoot    bool
+	Privileged      bool
+	WritableCgroups bool
+	HostCgroupns    bool
+	HostUts         bool
+	Init            bool // a small init is PID 1, and the process its child
+	Pid, Ipc        Share
+	NoShm           bool // no /dev/shm
+	Devices         []Device
+	Mounts          []Mount
+	Cgroups         []Cgroup
+	ShmSize         int64 // bytes
+	Sysctls         []string
+	MaskedPaths     []string
+	ReadonlyPaths   []string
+	Process         Process
 
 	Attached []Attach // one for each leading descriptor received
 	Keep     int      // how many of those that follow are kept and never used
@@ -178,7 +179,7 @@ func (s *Spec) fields(c *coder) {
 	for _, v := range []*[]string{&s.Lower, &s.Sysctls, &s.MaskedPaths, &s.ReadonlyPaths} {
 		c.strs(v)
 	}
-	for _, v := range []*bool{&s.ReadonlyRoot, &s.Privileged, &s.HostCgroupns, &s.HostUts, &s.Init, &s.NoShm} {
+	for _, v := range []*bool{&s.ReadonlyRoot, &s.Privileged, &s.WritableCgroups, &s.HostCgroupns, &s.HostUts, &s.Init, &s.NoShm} {
 		c.flag(v)
 	}
 	integer(c, &s.ShmSize)

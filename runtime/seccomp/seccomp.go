@@ -149,8 +149,14 @@ func rules(profile *specs.LinuxSeccomp, machine *arch.Info) ([]bpf.Instruction, 
 		}
 		intervals = append(intervals, interval{number, code})
 	}
-	// What is newer than the profile, x32 calls among it.
-	intervals = append(intervals, interval{newest + 1, []bpf.Instruction{bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}}})
+	// What is newer than the profile is not there, and neither are x32 calls. A
+	// profile that allows what it does not name allows what is newer, too.
+	missing := []bpf.Instruction{bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}}
+	if last == unix.SECCOMP_RET_ALLOW || last == unix.SECCOMP_RET_LOG {
+		intervals = append(intervals, interval{newest + 1, []bpf.Instruction{bpf.RetConstant{Val: last}}}, interval{x32Bit, missing})
+	} else {
+		intervals = append(intervals, interval{newest + 1, missing})
+	}
 	return append([]bpf.Instruction{bpf.LoadAbsolute{Off: offsetNumber, Size: 4}}, search(intervals)...), nil
 }
 

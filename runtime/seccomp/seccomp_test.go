@@ -232,6 +232,12 @@ func TestProfile(t *testing.T) {
 	if got := ask(t, vm, uint32(arch.X86_64.ID), unix.SYS_READ, [6]uint64{}); got != allow {
 		t.Errorf("read: %#x", got)
 	}
+	if got := ask(t, vm, uint32(arch.X86_64.ID), 10_000, [6]uint64{}); got != allow {
+		t.Errorf("a call that the profile does not name: %#x", got)
+	}
+	if got := ask(t, vm, uint32(arch.X86_64.ID), x32Bit|unix.SYS_READ, [6]uint64{}); got != nosys {
+		t.Errorf("a call of the x32 ABI: %#x", got)
+	}
 	for _, text := range []string{"", "{", `{"defaultAction":"SCMP_ACT_WHAT","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO"}]}`} {
 		if _, err := Profile(text, nil); err == nil {
 			t.Errorf("%q was taken for a profile", text)
