@@ -93,6 +93,8 @@ type Controller struct {
 	unguarded atomic.Pointer[error] // why this kernel cannot guard ports
 	mending   sync.Mutex            // held while the firewall's rules are compared and put back
 
+	peers *peerings // of networks that span hosts
+
 	mu         sync.Mutex
 	zones      map[linkspan.ID]*dns.Zone     // by network
 	resolvers  map[linkspan.ID]*dns.Resolver // by sandbox, and the host's
@@ -116,7 +118,7 @@ func New(o Options) *Controller {
 		o.Logf = func(string, ...any) {}
 	}
 	life, stop := context.WithCancel(context.Background())
-	return &Controller{
+	c := &Controller{
 		o:          o,
 		executor:   op.Executor{Host: o.Host, Trace: o.Trace, Before: o.Before},
 		names:      dns.NewServer(),
@@ -129,6 +131,8 @@ func New(o Options) *Controller {
 		stop:       stop,
 		unfollow:   func() {},
 	}
+	c.peers = newPeerings(o.Host, &c.executor, o.Logf)
+	return c
 }
 
 // Close stops answering and retrying. Nothing changes in the kernel: networks

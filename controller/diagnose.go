@@ -24,6 +24,11 @@ func (c *Controller) Diagnose(ctx context.Context) ([]doctor.Finding, error) {
 	}
 	found := doctor.Examine(seen, subjects)
 	found = append(found, c.differences(ctx)...)
+	entries, err := c.peerFindings()
+	if err != nil {
+		return nil, err
+	}
+	found = append(found, entries...)
 	orphans, err := c.orphans()
 	for _, name := range orphans {
 		found = append(found, doctor.Finding{
@@ -49,6 +54,7 @@ func (c *Controller) Repair(ctx context.Context) {
 			c.note("taking the repair of "+row.what+" back", c.executor.Undo(ctx, row.plan))
 		}
 	}
+	c.peers.repairAll(ctx)
 	c.retryDeleting(ctx, func(op.Plan) bool { return true })
 	c.note("repairing", c.removeOrphans())
 }

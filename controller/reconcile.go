@@ -52,6 +52,7 @@ func (c *Controller) Recover(ctx context.Context) error {
 	c.note("following the host's name servers", c.followHost(context.WithoutCancel(ctx)))
 	c.stopped.Go(func() { c.retry(c.life) })
 	c.stopped.Go(func() { c.guardRules(c.life) })
+	c.stopped.Go(func() { c.peers.guard(c.life) })
 	c.healAll()
 	return nil
 }
@@ -371,6 +372,8 @@ func claimLinks(claimed map[string]bool, plan op.Plan) {
 		case op.AddMacvlan:
 			claimed[o.Name] = claimed[o.Name] || o.NS == ""
 		case op.ShareVLAN:
+			claimed[o.Name] = true
+		case op.AddVXLAN:
 			claimed[o.Name] = true
 		}
 	}

@@ -45,6 +45,7 @@ const (
 	ReasonDiffers        = "differs-from-plan"
 	ReasonUnfinished     = "unfinished"
 	ReasonOrphan         = "orphan"
+	ReasonEntries        = "entries-repaired"
 )
 
 // Observation is what was seen of the host.

@@ -75,11 +75,11 @@ func (h *Host) stations(link int, body []byte) ([]Station, error) {
 	}
 	var stations []Station
 	for _, reply := range replies {
-		index, station, ok, err := readStation(reply.Data)
+		index, station, what, err := readStation(reply.Data)
 		if err != nil {
 			return nil, err
 		}
-		if ok && index == link {
+		if what == entry && index == link {
 			stations = append(stations, station)
 		}
 	}
@@ -105,7 +105,7 @@ func (h *Host) Station(link int, want Station) (Station, error) {
 		return Station{}, err
 	}
 	for _, reply := range replies {
-		if _, station, ok, err := readStation(reply.Data); ok || err != nil {
+		if _, station, what, err := readStation(reply.Data); what == entry || err != nil {
 			return station, err
 		}
 	}
@@ -196,9 +196,9 @@ func (h *Host) FollowStations(ctx context.Context, report func(StationReport)) e
 			return fmt.Errorf("reading changes of stations: %w", err)
 		}
 		for _, m := range messages {
-			link, station, ok, err := readStation(m.Data)
-			if err == nil && ok {
-				report(StationReport{Link: link, Station: station, Gone: m.Header.Type == unix.RTM_DELNEIGH})
+			link, station, what, err := readStation(m.Data)
+			if err == nil && what != other {
+				report(StationReport{Link: link, Station: station, Gone: what == ghost || m.Header.Type == unix.RTM_DELNEIGH})
 			}
 		}
 	}
@@ -219,17 +219,25 @@ func (h *Host) sendStrict(request netlink.Message) ([]netlink.Message, error) {
 	return conn.Execute(request)
 }
 
-// readStation reads a neighbour message (rtnetlink(7), struct ndmsg). ok tells
-// whether it is about an entry that somebody may have set.
-func readStation(data []byte) (link int, station Station, ok bool, err error) {
+// What a message of the kernel is about.
+type stationKind int
+
+const (
+	entry stationKind = iota // one that somebody may have set
+	ghost                    // what is left of one that was removed: the kernel keeps neighbours for a while
+	other                    // one that the kernel made for itself
+)
+
+// readStation reads a neighbour message (rtnetlink(7), struct ndmsg).
+func readStation(data []byte) (link int, station Station, what stationKind, err error) {
 	if len(data) < unix.SizeofNdMsg {
-		return 0, station, false, fmt.Errorf("a message of %d bytes is too short for a neighbour", len(data))
+		return 0, station, other, fmt.Errorf("a message of %d bytes is too short for a neighbour", len(data))
 	}
 	link = int(int32(nlenc.Uint32(data[4:8])))
 	family, state, flags := data[0], nlenc.Uint16(data[8:10]), data[10]
 	attributes, err := netlink.NewAttributeDecoder(data[unix.SizeofNdMsg:])
 	if err != nil {
-		return 0, station, false, err
+		return 0, station, other, err
 	}
 	more := false
 	for attributes.Next() {
@@ -243,18 +251,29 @@ func readStation(data []byte) (link int, station Station, ok bool, err error) {
 		}
 	}
 	const usable = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE | unix.NUD_PERMANENT
+	what = other
 	switch {
 	case family == unix.AF_BRIDGE && flags&unix.NTF_SELF != 0:
 		station.Table, station.Odd = Tunnels, more || state&unix.NUD_PERMANENT == 0
-		ok = station.Addr.IsValid() || more
+		if station.Addr.IsValid() || more {
+			what = entry
+		}
 	case family == unix.AF_BRIDGE:
 		station.Table, station.Odd = Ports, state&unix.NUD_NOARP == 0
-		ok = state&unix.NUD_PERMANENT == 0 // else the port's own
+		if state&unix.NUD_PERMANENT == 0 { // else the port's own
+			what = entry
+		}
 	case family == unix.AF_INET || family == unix.AF_INET6:
 		station.Table, station.Odd = Neighbours, state&unix.NUD_PERMANENT == 0
-		ok = state&usable != 0 && flags&unix.NTF_PROXY == 0
+		switch {
+		case flags&unix.NTF_PROXY != 0, state&unix.NUD_NOARP != 0:
+		case state&usable != 0:
+			what = entry
+		default:
+			what = ghost
+		}
 	}
-	return link, station, ok, attributes.Err()
+	return link, station, what, attributes.Err()
 }
 
 // nextHop is NDA_NH_ID of <linux/neighbour.h>.

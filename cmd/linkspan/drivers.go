@@ -10,13 +10,14 @@ import (
 	"github.com/linkspan/linkspan/drivers/host"
 	"github.com/linkspan/linkspan/drivers/macvlan"
 	"github.com/linkspan/linkspan/drivers/none"
+	"github.com/linkspan/linkspan/drivers/overlay"
 )
 
 // builtIn returns the drivers that every daemon has, by the name that users
 // type. That of bridges is set by flags.
 func builtIn(bridges bridge.Driver) map[string]drivers.Driver {
 	return map[string]drivers.Driver{
-		"bridge": bridges, "container": container.Driver{}, "host": host.Driver{}, "ipvlan": macvlan.IPvlan{}, "macvlan": macvlan.Driver{}, "null": none.Driver{},
+		"bridge": bridges, "container": container.Driver{}, "host": host.Driver{}, "ipvlan": macvlan.IPvlan{}, "macvlan": macvlan.Driver{}, "null": none.Driver{}, "overlay": overlay.Driver{},
 	}
 }
 
