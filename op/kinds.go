@@ -38,6 +38,10 @@ func kernelKinds() Kinds {
 		"station":   SetStation{},
 		"neighbour": SetNeighbour{},
 
+		"rate":  LimitRate{},
+		"netem": Netem{},
+		"loss":  LoseFrames{},
+
 		"move": MoveLink{},
 		"mac":  SetMAC{},
 	}

@@ -30,7 +30,7 @@ const (
 	withVeth   = withBox + withBridge + "ip link add v0 address 02:42:0a:4d:00:02 group 27763 master br0 type veth peer name eth0 address 02:42:0a:4d:00:03 netns box; "
 	withUp     = withVeth + "ip link set br0 up; ip link set v0 up; ip -n box link set eth0 up; "
 	withParent = withBox + "ip link add v0 address 02:42:0a:4d:00:02 type veth peer name p0 address 02:42:0a:4d:00:04; "
-	clean      = "for ns in box bax; do test ! -e /run/netns/$ns || ip netns del $ns; done; for l in m0 x0 x1 br0 br1 v0; do test ! -e /sys/class/net/$l || ip link del $l || true; done; rm -rf /run/work"
+	clean      = "nft delete table netdev linkspan-loss-v0 2>/dev/null || true; for ns in box bax; do test ! -e /run/netns/$ns || ip netns del $ns; done; for l in m0 x0 x1 br0 br1 v0; do test ! -e /sys/class/net/$l || ip link del $l || true; done; rm -rf /run/work"
 )
 
 // specimen is one op and the world around it.
@@ -194,6 +194,22 @@ func plainSpecimens() []specimen {
 		{
 			name: "sysctl of several numbers", op: op.SetSysctl{Key: "net/ipv4/ping_group_range", Value: "0 2147483647", Was: "1\t0"},
 			said: "sysctl -qw 'net/ipv4/ping_group_range=0 2147483647'", again: true, check: "net/ipv4/ping_group_range",
+		},
+		{
+			name: "rate", setup: withUp, op: op.LimitRate{NS: "box", Link: "eth0", Rate: 1_000_000, Burst: 3200, Queue: 20_000},
+			said:  "tc -n box qdisc add dev eth0 root handle 6c73: tbf rate 1000000bit burst 3200 limit 20000",
+			check: "eth0", half: []string{"ip -n box link set eth0 down; ip -n box link set eth0 up", "tc -n box qdisc del dev eth0 root"},
+			foreign: withUp + "tc -n box qdisc add dev eth0 root handle 1: tbf rate 1mbit burst 3200 limit 20000",
+		},
+		{
+			name: "loss", setup: withUp, op: op.LoseFrames{Link: "v0", Loss: 50_000},
+			said: `nft 'table netdev linkspan-loss-v0 { chain arriving { type filter hook ingress device "v0" priority 0; numgen random mod 1000000 < 50000 counter drop; }; }'`, check: "v0",
+			half: []string{"nft flush table netdev linkspan-loss-v0", "nft delete table netdev linkspan-loss-v0"},
+		},
+		{
+			name: "loss inside", setup: withUp, op: op.LoseFrames{NS: "box", Link: "eth0", Loss: 1},
+			said:  `nsenter --net=/run/netns/box nft 'table netdev linkspan-loss-eth0 { chain arriving { type filter hook ingress device "eth0" priority 0; numgen random mod 1000000 < 1 counter drop; }; }'`,
+			check: "eth0",
 		},
 		{
 			name: "file", op: op.WriteFile{Path: "/run/work/c1/hosts", Text: "127.0.0.1\tlocalhost\nEOF\n$(false)\n"},

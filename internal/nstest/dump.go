@@ -17,8 +17,8 @@ import (
 
 // Dump returns the network state of the machine and of namespaces that it
 // pinned, as sorted text of one fact a line: links with all their attributes,
-// addresses, routes, rules, permanent neighbours, forwarding entries, the nft
-// ruleset, and the sysctls under net that differ from those of a new
+// addresses, routes, rules, permanent neighbours, forwarding entries, queueing
+// disciplines that somebody set, the nft ruleset, and the sysctls under net that differ from those of a new
 // namespace. With no names it covers every pinned namespace but the machines.
 //
 // Doomed links get the time that the reaper needs before they show. Two
@@ -26,10 +26,10 @@ import (
 // numbers (interface indices, handles), counts (packets, learned entries),
 // does on its own some time later (operstate, port state, the link-local
 // address made from a MAC) and names by chance (the machine itself is called
-// host). Not covered are files, processes, queueing disciplines, and rules of
-// the legacy iptables back end.
+// host). Not covered are files, processes, and rules of the legacy iptables back
+// end.
 //
-// The tools ip, bridge and nft do the reading, not the library that the code
+// The tools ip, bridge, tc and nft do the reading, not the library that the code
 // under test writes with: a mistake of the one is not hidden by the other.
 func (m *Machine) Dump(tb testing.TB, pinned ...string) string {
 	tb.Helper()
@@ -56,7 +56,7 @@ func (m *Machine) Dump(tb testing.TB, pinned ...string) string {
 	}
 	for _, ns := range spaces {
 		fmt.Fprintf(&d.text, "== %s ==\n", d.called(ns))
-		for _, section := range []func(string) []string{d.links, d.addresses, d.routes, d.rules, d.neighbours, d.forwarding} {
+		for _, section := range []func(string) []string{d.links, d.addresses, d.routes, d.rules, d.neighbours, d.forwarding, d.queues} {
 			d.sorted(section(ns))
 		}
 		for line := range strings.Lines(d.views[ns].ruleset) {
@@ -119,7 +119,7 @@ func located(dump string) []string {
 type view struct {
 	links, addresses, neighbours, proxies, ids []map[string]any
 	routes, rules                              [2][]map[string]any // IPv4, IPv6
-	forwarding, vlans                          []map[string]any
+	forwarding, vlans, queues                  []map[string]any
 	ruleset                                    string
 }
 
@@ -142,6 +142,7 @@ bridge -json -batch - <<'EOF'
 fdb show
 vlan show
 EOF
+tc -json qdisc show
 echo; echo "-- ruleset"
 exec nft --stateless list ruleset
 `
@@ -157,15 +158,15 @@ func look(ns string) (*view, error) {
 	decoder.UseNumber() // 4294967295 is "for ever", not 4.29e+09
 	for _, part := range []*[]map[string]any{
 		&v.links, &v.addresses, &v.neighbours, &v.proxies, &v.ids,
-		&v.routes[0], &v.rules[0], &v.routes[1], &v.rules[1], &v.forwarding, &v.vlans,
+		&v.routes[0], &v.rules[0], &v.routes[1], &v.rules[1], &v.forwarding, &v.vlans, &v.queues,
 	} {
 		if err := decoder.Decode(part); err != nil {
-			return nil, fmt.Errorf("reading what ip and bridge say of %s: %w", ns, err)
+			return nil, fmt.Errorf("reading what ip, bridge and tc say of %s: %w", ns, err)
 		}
 		*part = slices.DeleteFunc(*part, func(o map[string]any) bool { return len(o) == 0 })
 	}
 	if decoder.More() {
-		return nil, fmt.Errorf("reading what ip and bridge say of %s: more answers than questions", ns)
+		return nil, fmt.Errorf("reading what ip, bridge and tc say of %s: more answers than questions", ns)
 	}
 	return v, nil
 }
@@ -324,6 +325,19 @@ func (d *dumper) forwarding(ns string) []string {
 	}
 	for _, vlan := range d.views[ns].vlans {
 		lines = append(lines, "vlan "+words(vlan))
+	}
+	return lines
+}
+
+// queues lists the queueing disciplines that somebody set: those that a link has
+// by itself have no number.
+func (d *dumper) queues(ns string) []string {
+	var lines []string
+	for _, queue := range d.views[ns].queues {
+		if queue["handle"] != "0:" {
+			delete(queue, "refcnt")
+			lines = append(lines, "qdisc "+words(queue))
+		}
 	}
 	return lines
 }
