@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -132,9 +133,9 @@ func LacksQueue(kind string) (missing bool, err error) {
 		request := nl.NewNetlinkRequest(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
 		request.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: 1, Parent: netlink.HANDLE_ROOT}) // lo is always the first link
 		request.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated(kind)))
-		_, err := request.Execute(unix.NETLINK_ROUTE, 0)
+		_, answer := request.Execute(unix.NETLINK_ROUTE, 0)
 		// A kind that is known may want more than its name, and refuses for that.
-		missing = err == unix.ENOENT //nolint:errorlint // the library returns the number itself
+		missing = errors.Is(answer, unix.ENOENT)
 		return nil
 	})
 	return missing, err

@@ -45,7 +45,7 @@ func (e *Engine) Up(ctx context.Context, text []byte, path string) (warnings []s
 	if err != nil {
 		return nil, err
 	}
-	plan, err := f.plan()
+	plan, err := f.planHere()
 	if err != nil {
 		return warnings, err
 	}
@@ -60,7 +60,7 @@ func (e *Engine) Up(ctx context.Context, text []byte, path string) (warnings []s
 	if err = f.free(); err != nil {
 		return warnings, err
 	}
-	if err = e.save(f.Name, state{Text: string(text), Path: path, Since: time.Now()}, plan); err != nil {
+	if err = e.store(f.Name, state{Text: string(text), Path: path, Since: time.Now()}, plan); err != nil {
 		return warnings, err
 	}
 	if err = e.build(ctx, f, plan); err != nil {
@@ -97,6 +97,13 @@ func (e *Engine) build(ctx context.Context, f File, plan op.Plan) error {
 		return err
 	}
 	for _, name := range sorted(f.Nodes) {
+		for _, command := range f.Nodes[name].Start {
+			if err = e.prepare(ctx, root, f.Name, name, command); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range sorted(f.Nodes) {
 		if run := f.Nodes[name].Run; run != "" {
 			if err = e.start(root, f.Name, name, run); err != nil {
 				return err
@@ -104,6 +111,22 @@ func (e *Engine) build(ctx context.Context, f File, plan op.Plan) error {
 		}
 	}
 	return nil
+}
+
+// planHere is the plan for the kernel that this is.
+func (f File) planHere() (op.Plan, error) {
+	netem := false
+	for _, link := range f.Links {
+		if link.Impairment != (Impairment{}) {
+			lacks, err := kernel.LacksQueue("netem")
+			if err != nil {
+				return nil, err
+			}
+			netem = !lacks
+			break
+		}
+	}
+	return f.plan(netem)
 }
 
 // Down takes a lab down, whatever state it is in. A lab that is not there is
@@ -120,25 +143,19 @@ func (e *Engine) Down(ctx context.Context, name string) error {
 func (e *Engine) demolish(ctx context.Context, name string) error {
 	s, err := e.load(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return os.RemoveAll(e.folder(name)) // nothing was stored: nothing was built
 	}
 	if err != nil {
 		return err
 	}
-	plan, err := op.NewCodec().Unmarshal(s.Plan)
+	plan, err := s.plan(name)
 	if err != nil {
-		return fmt.Errorf("lab %s: %w", name, err)
+		return err
 	}
-	root, err := e.open(name)
-	switch {
-	case errors.Is(err, linkspan.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		// Without the root there are no nodes, or none that the plan could reach.
-		err = e.executor(e.Real).Undo(ctx, namespaces(plan))
-	case err == nil:
-		err = errors.Join(killIn(append(nodes(plan), Root(name))...), e.executor(root).Undo(ctx, plan), root.Close())
-	}
-	err = errors.Join(err, e.executor(e.Real).Undo(ctx, File{Name: name}.rootPlan()))
-	if err != nil {
+	// All that a lab is lives in its namespaces and goes with them, whatever somebody
+	// made of it since.
+	made := slices.Concat(File{Name: name}.rootPlan(), namespaces(plan))
+	if err = errors.Join(e.kill(name, nodes(made)...), e.executor(e.Real).Undo(ctx, namespaces(made))); err != nil {
 		return fmt.Errorf("taking lab %s down: %w", name, err)
 	}
 	return os.RemoveAll(e.folder(name))
@@ -181,7 +198,7 @@ func Explain(text []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	plan, err := f.plan()
+	plan, err := f.planHere()
 	if err != nil {
 		return "", err
 	}
@@ -270,7 +287,16 @@ func (e *Engine) lock(name string) (unlock func(), err error) {
 	return func() { file.Close() }, nil
 }
 
-func (e *Engine) save(name string, s state, plan op.Plan) error {
+// plan returns what was stored of a lab's plan.
+func (s state) plan(name string) (op.Plan, error) {
+	plan, err := op.NewCodec().Unmarshal(s.Plan)
+	if err != nil {
+		return nil, fmt.Errorf("lab %s: %w", name, err)
+	}
+	return plan, nil
+}
+
+func (e *Engine) store(name string, s state, plan op.Plan) error {
 	var err error
 	if s.Plan, err = op.NewCodec().Marshal(plan); err != nil {
 		return fmt.Errorf("storing lab %s: %w", name, err)

@@ -2,10 +2,7 @@ package lab
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
-	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -25,7 +22,7 @@ import (
 //	  b: {addresses: {eth0: [10.0.0.2/24]}, run: python3 -m http.server 80}
 //	links:
 //	  - [a:eth0, sw]
-//	  - [b:eth0, sw]
+//	  - {ends: [b:eth0, sw], rate: 1mbit, loss: 5%}
 type File struct {
 	Name     string            `yaml:"name"`
 	Switches map[string]Switch `yaml:"switches,omitempty"`
@@ -35,8 +32,11 @@ type File struct {
 
 // Switch is a bridge in the lab's root namespace.
 type Switch struct {
-	STP       bool     `yaml:"stp,omitempty"`
-	Addresses []Prefix `yaml:"addresses,omitempty"` // of the root's own port
+	STP       bool              `yaml:"stp,omitempty"`
+	MAC       string            `yaml:"mac,omitempty"`       // else made from the names
+	MACs      map[string]string `yaml:"macs,omitempty"`      // by port; else made from the names
+	Settings  map[string]uint32 `yaml:"settings,omitempty"`  // by ip-link(8)'s word and in its unit: priority: 4096
+	Addresses []Prefix          `yaml:"addresses,omitempty"` // of the root's own port
 }
 
 // Node is a network namespace, and a process in it if Run is given.
@@ -45,24 +45,124 @@ type Node struct {
 	MACs      map[string]string   `yaml:"macs,omitempty"`      // by interface; else made from the names
 	Routes    []Route             `yaml:"routes,omitempty"`
 	Sysctls   map[string]string   `yaml:"sysctls,omitempty"` // net.ipv4.ip_forward: "1"
-	Run       string              `yaml:"run,omitempty"`     // given to sh -c
+	Start     []string            `yaml:"start,omitempty"`   // given to sh -c one after the other, each to its end
+	Run       string              `yaml:"run,omitempty"`     // given to sh -c, and left running
 }
 
-// Route is a line of a node's routing table.
+// Route is a line of a node's routing table: by way of a neighbour, or straight
+// out of an interface.
 type Route struct {
-	To  Prefix `yaml:"to"` // 0.0.0.0/0 for the default route
-	Via Addr   `yaml:"via"`
+	To  Target `yaml:"to"`
+	Via Addr   `yaml:"via,omitempty"`
+	Dev string `yaml:"dev,omitempty"` // else the interface with an address in one subnet with Via
 }
 
-// Link is a cable between two ends: node:interface, or the name of a switch.
-type Link [2]string
+// Link is a cable between two ends: node:interface, or a switch, whose port may be
+// named too: sw:port7. It is written as a list of the two, or with an
+// impairment as {ends: [a:eth0, sw], loss: 5%}.
+type Link struct {
+	Ends       [2]string `yaml:"ends"`
+	MTU        int       `yaml:"mtu,omitempty"` // bytes; 1500 if it is not given
+	Down       []string  `yaml:"down,omitempty"`
+	Impairment `yaml:",inline"`
+}
 
-// end is one end of a link, taken apart.
+// Impairment is what is wrong with a cable, each way.
+type Impairment struct {
+	Rate  Rate  `yaml:"rate,omitempty"`
+	Loss  Share `yaml:"loss,omitempty"`
+	Delay Delay `yaml:"delay,omitempty"`
+}
+
+// end is one end of a link, taken apart. A switch's face is empty unless the
+// author named the port.
 type end struct{ node, face string }
 
+func (e end) String() string {
+	if e.face == "" {
+		return e.node
+	}
+	return e.node + ":" + e.face
+}
+
 func (l Link) end(i int) end {
-	node, face, _ := strings.Cut(l[i], ":")
+	node, face, _ := strings.Cut(l.Ends[i], ":")
 	return end{node, face}
+}
+
+func (l Link) String() string { return l.Ends[0] + " - " + l.Ends[1] }
+
+// UnmarshalYAML reads a list of two ends, or the long form.
+func (l *Link) UnmarshalYAML(node ast.Node) error {
+	if _, isList := node.(*ast.SequenceNode); isList {
+		return readEnds(node, &l.Ends)
+	}
+	var long struct {
+		Ends  ends  `yaml:"ends"`
+		MTU   int   `yaml:"mtu"`
+		Down  names `yaml:"down"`
+		Rate  Rate  `yaml:"rate"`
+		Loss  Share `yaml:"loss"`
+		Delay Delay `yaml:"delay"`
+	}
+	if err := yaml.NodeToValue(node, &long, yaml.Strict()); err != nil {
+		return err
+	}
+	*l = Link{Ends: long.Ends, MTU: long.MTU, Down: long.Down, Impairment: Impairment{long.Rate, long.Loss, long.Delay}}
+	return nil
+}
+
+// MarshalYAML writes the short form if there is nothing to add to it.
+func (l Link) MarshalYAML() (any, error) {
+	if l.MTU == 0 && len(l.Down) == 0 && l.Impairment == (Impairment{}) {
+		return l.Ends, nil
+	}
+	type long Link
+	return long(l), nil
+}
+
+type ends [2]string
+
+// UnmarshalYAML reads a list of two.
+func (e *ends) UnmarshalYAML(node ast.Node) error { return readEnds(node, (*[2]string)(e)) }
+
+func readEnds(node ast.Node, ends *[2]string) error {
+	var found names
+	if err := found.UnmarshalYAML(node); err != nil {
+		return err
+	}
+	if len(found) != 2 {
+		return fault(node, "a link has two ends, not %d", len(found))
+	}
+	*ends = [2]string(found)
+	return nil
+}
+
+// names are ends of links.
+type names []string
+
+// UnmarshalYAML reads a list of words. The parser takes a:eth0 for a map of one
+// entry if it stands within braces and without quotes.
+func (n *names) UnmarshalYAML(node ast.Node) error {
+	list, isList := bare(node).(*ast.SequenceNode)
+	if !isList {
+		return fault(node, "want a list of ends, as [a:eth0, sw]")
+	}
+	*n = nil
+	for _, item := range list.Values {
+		switch item := bare(item).(type) {
+		case *ast.StringNode:
+			*n = append(*n, item.Value)
+			continue
+		case *ast.MappingNode:
+			if len(item.Values) == 1 {
+				*n = append(*n, item.Values[0].Key.GetToken().Value+":"+item.Values[0].Value.GetToken().Value)
+				continue
+			}
+		}
+		return fault(item, "want an end, as a:eth0 or sw")
+	}
+	return nil
 }
 
 // Prefix is an address with the length of its subnet.
@@ -74,6 +174,43 @@ func (p *Prefix) UnmarshalYAML(node ast.Node) (err error) {
 	return err
 }
 
+// MarshalYAML writes 10.0.0.1/24.
+func (p Prefix) MarshalYAML() (any, error) { return p.String(), nil }
+
+// Target is what a route leads to.
+type Target struct {
+	netip.Prefix      // not valid for "default"
+	Default      bool // of the family of the route's gateway
+}
+
+// UnmarshalYAML reads 10.0.0.0/24, or default.
+func (t *Target) UnmarshalYAML(node ast.Node) (err error) {
+	if t.Default = node.GetToken().Value == "default"; t.Default {
+		return nil
+	}
+	t.Prefix, err = scalar(node, netip.ParsePrefix)
+	return err
+}
+
+// MarshalYAML writes 10.0.0.0/24, or default.
+func (t Target) MarshalYAML() (any, error) {
+	if t.Default {
+		return "default", nil
+	}
+	return t.String(), nil
+}
+
+// to returns the prefix that a route leads to.
+func (r Route) to() netip.Prefix {
+	switch {
+	case !r.To.Default:
+		return r.To.Prefix
+	case r.Via.Is6():
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
+
 // Addr is an address.
 type Addr struct{ netip.Addr }
 
@@ -83,176 +220,56 @@ func (a *Addr) UnmarshalYAML(node ast.Node) (err error) {
 	return err
 }
 
+// MarshalYAML writes 10.0.0.1.
+func (a Addr) MarshalYAML() (any, error) { return a.String(), nil }
+
+// IsZero tells whether there is an address at all.
+func (a Addr) IsZero() bool { return !a.IsValid() }
+
 // scalar reads a value whose faults are to be named with their place.
 func scalar[T any](node ast.Node, parse func(string) (T, error)) (T, error) {
 	value, err := parse(node.GetToken().Value)
 	if err != nil {
-		position := node.GetToken().Position
-		err = fmt.Errorf("[%d:%d] %w", position.Line, position.Column, err)
+		err = fault(node, "%w", err)
 	}
 	return value, err
 }
 
-// plainName is what may name a lab, node or switch: it becomes part of the
-// names of namespaces and links.
-var plainName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,14}$`)
+// fault words what is wrong at a place of the file.
+func fault(node ast.Node, format string, args ...any) error {
+	position := node.GetToken().Position
+	return fmt.Errorf("[%d:%d] %w", position.Line, position.Column, fmt.Errorf(format, args...))
+}
 
 // Parse reads a lab file and refuses what could not be built, with line and
-// column. The warnings name what can be built and will hurt.
+// column. The warnings, with theirs, name what can be built and will hurt.
 func Parse(text []byte) (f File, warnings []string, err error) {
 	tree, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		return f, nil, invalid(err)
 	}
+	var docs []ast.Node
+	for _, doc := range tree.Docs {
+		if doc.Body != nil {
+			docs = append(docs, doc.Body)
+		}
+	}
+	switch {
+	case len(docs) == 0:
+		return f, nil, invalid(fmt.Errorf("[1:1] the file is empty: want at least name and nodes"))
+	case len(docs) > 1:
+		return f, nil, invalid(fault(docs[1], "a second document: a file holds one lab"))
+	}
 	if err = yaml.UnmarshalWithOptions(text, &f, yaml.Strict()); err != nil {
 		return f, nil, invalid(err)
 	}
-	c := checker{file: f, tree: tree}
+	c := checker{file: f, tree: docs[0]}
 	if err = c.check(); err != nil {
 		return f, nil, err
 	}
-	return f, c.loops(), nil
+	return f, c.warnings(), nil
 }
 
 func invalid(err error) error {
 	return linkspan.Errorf(linkspan.ErrInvalid, "lab file: %s", strings.TrimSpace(yaml.FormatError(err, false, false)))
-}
-
-// checker finds what the grammar cannot.
-type checker struct {
-	file File
-	tree *ast.File
-}
-
-// at words a fault at a place of the file.
-func (c checker) at(path, format string, args ...any) error {
-	where := ""
-	if p, err := yaml.PathString(path); err == nil {
-		if node, err := p.FilterFile(c.tree); err == nil && node != nil {
-			position := node.GetToken().Position
-			where = fmt.Sprintf("[%d:%d] ", position.Line, position.Column)
-		}
-	}
-	return linkspan.Errorf(linkspan.ErrInvalid, "lab file: %s%s", where, fmt.Sprintf(format, args...))
-}
-
-func (c checker) check() error {
-	if !plainName.MatchString(c.file.Name) {
-		return c.at("$.name", "name %q: a letter, then at most 14 small letters, digits or dashes", c.file.Name)
-	}
-	for name := range c.file.Switches {
-		if !plainName.MatchString(name) {
-			return c.at("$.switches."+name, "switch %q: a letter, then at most 14 small letters, digits or dashes", name)
-		}
-		if _, double := c.file.Nodes[name]; double {
-			return c.at("$.switches."+name, "%s is a node and a switch", name)
-		}
-	}
-	faces, err := c.links()
-	if err != nil {
-		return err
-	}
-	owners := map[netip.Addr]string{}
-	for _, name := range sorted(c.file.Nodes) {
-		if err := c.node(name, faces, owners); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// links checks both ends of each link and returns the interfaces that they make.
-func (c checker) links() (map[end]bool, error) {
-	faces := map[end]bool{}
-	for i, link := range c.file.Links {
-		path := fmt.Sprintf("$.links[%d]", i)
-		if _, a := c.file.Switches[link[0]]; a {
-			if _, b := c.file.Switches[link[1]]; b {
-				return nil, c.at(path, "link %s - %s: two switches cannot be joined by a cable of the lab; give a node two interfaces and a bridge", link[0], link[1])
-			}
-		}
-		for j := range link {
-			e := link.end(j)
-			if _, isSwitch := c.file.Switches[link[j]]; isSwitch {
-				continue
-			}
-			if _, isNode := c.file.Nodes[e.node]; !isNode {
-				return nil, c.at(path, "link %s - %s: there is no node or switch %q", link[0], link[1], e.node)
-			}
-			if e.face == "" || len(e.face) > 15 || strings.ContainsAny(e.face, "/ \t:") {
-				return nil, c.at(path, "link %s - %s: %q names no interface: want NODE:INTERFACE, 1 to 15 bytes", link[0], link[1], link[j])
-			}
-			if faces[e] {
-				return nil, c.at(path, "link %s - %s: %s has a cable already", link[0], link[1], link[j])
-			}
-			faces[e] = true
-		}
-	}
-	return faces, nil
-}
-
-func (c checker) node(name string, faces map[end]bool, owners map[netip.Addr]string) error {
-	path := "$.nodes." + name
-	if !plainName.MatchString(name) {
-		return c.at(path, "node %q: a letter, then at most 14 small letters, digits or dashes", name)
-	}
-	node := c.file.Nodes[name]
-	for _, face := range sorted(node.Addresses) {
-		if !faces[end{name, face}] && face != "lo" {
-			return c.at(path+".addresses."+face, "node %s has no interface %s: no link names it", name, face)
-		}
-		for _, address := range node.Addresses[face] {
-			if holder, taken := owners[address.Addr()]; taken {
-				return c.at(path+".addresses."+face, "address %s of %s:%s is that of %s already", address.Addr(), name, face, holder)
-			}
-			owners[address.Addr()] = name + ":" + face
-		}
-	}
-	for _, face := range sorted(node.MACs) {
-		if mac, err := net.ParseMAC(node.MACs[face]); err != nil || len(mac) != 6 || mac[0]&1 != 0 {
-			return c.at(path+".macs."+face, "%q is no MAC that an interface can have", node.MACs[face])
-		}
-	}
-	for i, route := range node.Routes {
-		if !route.Via.IsValid() || route.Via.Is4() != route.To.Addr().Is4() {
-			return c.at(fmt.Sprintf("%s.routes[%d]", path, i), "route to %s: via must be an address of the same family", route.To)
-		}
-	}
-	for _, key := range sorted(node.Sysctls) {
-		if !strings.HasPrefix(key, "net.") {
-			return c.at(path+".sysctls", "sysctl %s is not the node's own: only net.* belong to a network namespace", key)
-		}
-	}
-	return nil
-}
-
-// loops warns of cycles through switches that do not run the spanning tree:
-// one broadcast would go round for ever. A node that has interfaces on two
-// switches closes no loop unless it bridges, which the file cannot know.
-func (c checker) loops() []string {
-	var warnings []string
-	pairs := map[string]int{}
-	for _, link := range c.file.Links {
-		for i := range link {
-			if s, isSwitch := c.file.Switches[link[i]]; isSwitch && !s.STP {
-				pairs[link[i]+" "+link.end(1-i).node]++
-			}
-		}
-	}
-	for _, pair := range sorted(pairs) {
-		if pairs[pair] > 1 {
-			name, node, _ := strings.Cut(pair, " ")
-			warnings = append(warnings, fmt.Sprintf("node %s has %d cables to switch %s, which runs no spanning tree: if the node bridges them, one broadcast goes round for ever (set stp: true)", node, pairs[pair], name))
-		}
-	}
-	return warnings
-}
-
-func sorted[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }

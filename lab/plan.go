@@ -1,13 +1,13 @@
 package lab
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"net"
-	"net/netip"
+	"slices"
 	"strings"
 
-	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/op"
 )
@@ -28,21 +28,24 @@ func (f File) rootPlan() op.Plan {
 }
 
 // plan makes switches, nodes and cables; it is done on the lab's machine. It is
-// pure: the same file gives the same plan.
-func (f File) plan() (op.Plan, error) {
+// pure: the same file gives the same plan on kernels that have netem, and on those
+// that have not.
+func (f File) plan(netem bool) (op.Plan, error) {
 	plan := f.switches()
 	for _, name := range sorted(f.Nodes) {
 		plan = append(plan, f.nodeStart(name)...)
 	}
-	for i := range f.Links {
+	for i, link := range f.Links {
 		plan = append(plan, f.cable(i)...)
-	}
-	for _, name := range sorted(f.Nodes) {
-		steps, err := f.nodeEnd(name)
+		worse, err := f.impair(i, link.Impairment, netem)
 		if err != nil {
 			return nil, err
 		}
-		plan = append(plan, steps...)
+		plan = append(plan, worse...)
+		plan = append(plan, f.ports(i)...)
+	}
+	for _, name := range sorted(f.Nodes) {
+		plan = append(plan, f.nodeEnd(name)...)
 	}
 	return plan, nil
 }
@@ -52,8 +55,12 @@ func (f File) switches() op.Plan {
 	for _, name := range sorted(f.Switches) {
 		s := f.Switches[name]
 		plan = append(plan,
-			op.Step{Why: "A switch.", Op: op.AddBridge{Name: name, MAC: mac(f.Name, name)}},
+			op.Step{Why: "A switch.", Op: op.AddBridge{Name: name, MAC: cmp.Or(s.MAC, mac(f.Name, name))}},
 			quiet("", name))
+		for _, word := range sorted(s.Settings) {
+			known := bridgeSettings[word]
+			plan = append(plan, op.Step{Why: "As the lab wants it.", Op: op.SetBridge{Bridge: name, Setting: known.setting, Value: s.Settings[word], Before: known.usual}})
+		}
 		if s.STP {
 			plan = append(plan, stpOn(name))
 		}
@@ -82,72 +89,182 @@ func (f File) nodeStart(name string) op.Plan {
 	}
 	node := f.Nodes[name]
 	for _, key := range sorted(node.Sysctls) {
-		plan = append(plan, op.Step{
-			Why: "As the lab wants it.",
-			Op:  op.SetSysctl{NS: ns, Key: strings.ReplaceAll(key, ".", "/"), Value: node.Sysctls[key]},
-		})
+		if f.faceOfSysctl(name, key) != "" {
+			continue // once the interface is there
+		}
+		plan = append(plan, f.sysctl(name, key))
 	}
 	return plan
 }
 
-// cable is a link of the file: to a switch, or between two nodes.
-func (f File) cable(i int) op.Plan {
-	l := f.Links[i]
-	a, b := l.end(0), l.end(1)
-	if _, isSwitch := f.Switches[l[0]]; isSwitch {
-		a, b = b, a
+func (f File) sysctl(node, key string) op.Step {
+	return op.Step{
+		Why: "As the lab wants it.",
+		Op:  op.SetSysctl{NS: Netns(f.Name, node), Key: slashed(key), Value: f.Nodes[node].Sysctls[key]},
 	}
-	near := Netns(f.Name, a.node)
-	if _, isSwitch := f.Switches[b.node]; isSwitch {
-		port := portName(i)
-		return op.Plan{
-			{Why: fmt.Sprintf("A cable from %s of node %s to switch %s.", a.face, a.node, b.node), Op: op.AddVeth{
-				Name: port, MAC: mac(f.Name, port), Master: b.node, Peer: a.face, PeerMAC: f.macOf(a), PeerNS: near,
-			}},
-			quiet("", port),
-			{Why: "The switch's end is plugged in.", Op: op.SetUp{Link: port}},
-		}
-	}
-	return op.Plan{{Why: fmt.Sprintf("A cable from %s of node %s to %s of node %s.", a.face, a.node, b.face, b.node), Op: op.AddCable{
-		NS: near, Name: a.face, MAC: f.macOf(a), PeerNS: Netns(f.Name, b.node), Peer: b.face, PeerMAC: f.macOf(b),
-	}}}
 }
 
-// portName is the switch's end of the i-th link.
-func portName(i int) string { return fmt.Sprintf("port%d", i) }
+// slashed writes a sysctl with slashes, unless it is already.
+func slashed(key string) string {
+	if strings.Contains(key, "/") {
+		return key
+	}
+	return strings.ReplaceAll(key, ".", "/")
+}
+
+// faceOfSysctl returns the interface whose own a node's sysctl is:
+// net.ipv4.conf.eth0.rp_filter.
+func (f File) faceOfSysctl(node, key string) string {
+	parts := strings.Split(slashed(key), "/")
+	if len(parts) == 5 && slices.Contains(f.faces(node), parts[3]) {
+		return parts[3]
+	}
+	return ""
+}
+
+// isSwitch tells whether an end is at a switch.
+func (f File) isSwitch(e end) bool {
+	_, is := f.Switches[e.node]
+	return is
+}
+
+// at returns where an end of the i-th link is: a namespace, "" for the lab's
+// machine, and the link's name there.
+func (f File) at(i, j int) (ns, name string) {
+	e := f.Links[i].end(j)
+	if f.isSwitch(e) {
+		return "", f.face(i, j)
+	}
+	return Netns(f.Name, e.node), e.face
+}
+
+// face is the name of the interface or port at an end of the i-th link. A port
+// without a name is called by the link's number.
+func (f File) face(i, j int) string {
+	e := f.Links[i].end(j)
+	switch {
+	case e.face != "" || !f.isSwitch(e):
+		return e.face
+	case j == 1 && f.isSwitch(f.Links[i].end(0)):
+		return fmt.Sprintf("peer%d", i)
+	}
+	return fmt.Sprintf("port%d", i)
+}
+
+// cable is a link of the file: to a switch, between two of them, or between two nodes.
+func (f File) cable(i int) op.Plan {
+	l := f.Links[i]
+	near, far := 0, 1
+	if f.isSwitch(l.end(far)) {
+		near, far = far, near // the switch's end
+	}
+	a, b := l.end(near), l.end(far)
+	ns, name := f.at(i, near)
+	peerNS, peer := f.at(i, far)
+	mac, peerMAC := f.macOf(end{a.node, name}), f.macOf(end{b.node, peer})
+	why := fmt.Sprintf("A cable from %s to %s.", f.called(i, far), f.called(i, near))
+	if f.isSwitch(a) && !f.isSwitch(b) {
+		return op.Plan{
+			{Why: why, Op: op.AddVeth{Name: name, MAC: mac, Master: a.node, Peer: peer, PeerMAC: peerMAC, PeerNS: peerNS, MTU: l.MTU}},
+			quiet("", name),
+		}
+	}
+	plan := op.Plan{{Why: why, Op: op.AddCable{NS: ns, Name: name, MAC: mac, PeerNS: peerNS, Peer: peer, PeerMAC: peerMAC, MTU: l.MTU}}}
+	if f.isSwitch(a) {
+		plan = append(plan,
+			quiet("", name), quiet("", peer),
+			op.Step{Why: "One end is a port of switch " + a.node + ".", Op: op.PlugIn{Link: name, Bridge: a.node}},
+			op.Step{Why: "The other is one of switch " + b.node + ".", Op: op.PlugIn{Link: peer, Bridge: b.node}})
+	}
+	return plan
+}
+
+func (f File) called(i, j int) string {
+	e := f.Links[i].end(j)
+	if f.isSwitch(e) {
+		return fmt.Sprintf("switch %s", e.node)
+	}
+	return fmt.Sprintf("%s of node %s", e.face, e.node)
+}
+
+// ports brings the ends at switches up. They are the lab's own, with or without a
+// mark: a trunk's ends have none.
+func (f File) ports(i int) op.Plan {
+	var plan op.Plan
+	l := f.Links[i]
+	for j := range l.Ends {
+		if f.isSwitch(l.end(j)) && !l.isDown(j) {
+			plan = append(plan, op.Step{Why: "The end at switch " + l.end(j).node + " is plugged in.", Op: op.SetUp{Link: f.face(i, j), Adopted: true}})
+		}
+	}
+	return plan
+}
+
+func (l Link) isDown(j int) bool { return slices.Contains(l.Down, l.Ends[j]) }
 
 // nodeEnd gives addresses and routes, once the cables are there.
-func (f File) nodeEnd(name string) (op.Plan, error) {
+func (f File) nodeEnd(name string) op.Plan {
 	ns, node := Netns(f.Name, name), f.Nodes[name]
 	var plan op.Plan
-	for _, face := range f.faces(name) {
-		addresses := node.Addresses[face]
-		if !hasIPv6(addresses) {
-			plan = append(plan, quiet(ns, face))
+	for _, l := range f.Links {
+		for j := range l.Ends {
+			if e := l.end(j); e.node == name {
+				plan = append(plan, f.plugged(e, l.isDown(j))...)
+			}
 		}
-		for _, address := range addresses {
-			plan = append(plan, op.Step{Why: "The address of node " + name + " on this wire.", Op: op.AddAddress{NS: ns, Link: face, Address: address.Prefix}})
-		}
-		plan = append(plan, op.Step{Why: "The node's end is plugged in.", Op: op.SetUp{NS: ns, Link: face}})
 	}
 	for _, address := range node.Addresses["lo"] {
 		plan = append(plan, op.Step{Why: "An address that hangs on no wire.", Op: op.AddAddress{NS: ns, Link: "lo", Address: address.Prefix}})
 	}
 	for _, route := range node.Routes {
-		face, ok := node.faceTo(route.Via.Addr)
-		if !ok {
-			return nil, linkspan.Errorf(linkspan.ErrInvalid, "lab file: node %s: no interface has an address in one subnet with %s, the gateway to %s", name, route.Via, route.To)
-		}
-		plan = append(plan, op.Step{Why: "The way to what is on no wire of node " + name + ".", Op: op.AddRoute{NS: ns, To: route.To.Prefix, Via: route.Via.Addr, Link: face}})
+		face, _ := node.faceTo(route) // there is one: see Parse
+		plan = append(plan, op.Step{Why: "The way to what is on no wire of node " + name + ".", Op: op.AddRoute{NS: ns, To: route.to(), Via: route.Via.Addr, Link: face}})
 	}
-	return plan, nil
+	return plan
+}
+
+// plugged gives a node's end of a cable what it needs.
+func (f File) plugged(e end, down bool) op.Plan {
+	ns, node := Netns(f.Name, e.node), f.Nodes[e.node]
+	var plan op.Plan
+	addresses := node.Addresses[e.face]
+	if hasIPv6(addresses) {
+		plan = append(plan, hushed(ns, e.face)...)
+	} else {
+		plan = append(plan, quiet(ns, e.face))
+	}
+	for _, key := range sorted(node.Sysctls) {
+		if f.faceOfSysctl(e.node, key) == e.face {
+			plan = append(plan, f.sysctl(e.node, key))
+		}
+	}
+	for _, address := range addresses {
+		plan = append(plan, op.Step{Why: "The address of node " + e.node + " on this wire.", Op: op.AddAddress{NS: ns, Link: e.face, Address: address.Prefix}})
+	}
+	if !down {
+		plan = append(plan, op.Step{Why: "The node's end is plugged in.", Op: op.SetUp{NS: ns, Link: e.face}})
+	}
+	return plan
+}
+
+// hushed keeps a link with IPv6 addresses from looking for routers and for others
+// with its addresses. What it says once is which groups it listens to (RFC 3810).
+func hushed(ns, link string) op.Plan {
+	var plan op.Plan
+	for _, setting := range []struct{ key, why string }{
+		{"accept_ra", "No router is asked for: there is none that nobody set up."},
+		{"accept_dad", "Addresses are as the lab says: nobody is asked whether he has them."},
+	} {
+		plan = append(plan, op.Step{Why: setting.why, Op: op.SetSysctl{NS: ns, Key: "net/ipv6/conf/" + link + "/" + setting.key, Value: "0"}})
+	}
+	return plan
 }
 
 // faces are the interfaces that links give to a node, in order of the file.
 func (f File) faces(node string) []string {
 	var faces []string
 	for _, l := range f.Links {
-		for i := range l {
+		for i := range l.Ends {
 			if e := l.end(i); e.node == node && e.face != "" {
 				faces = append(faces, e.face)
 			}
@@ -156,10 +273,14 @@ func (f File) faces(node string) []string {
 	return faces
 }
 
-func (n Node) faceTo(via netip.Addr) (string, bool) {
+// faceTo returns the interface that a route leaves by.
+func (n Node) faceTo(route Route) (string, bool) {
+	if route.Dev != "" {
+		return route.Dev, true
+	}
 	for _, face := range sorted(n.Addresses) {
 		for _, address := range n.Addresses[face] {
-			if address.Masked().Contains(via) {
+			if address.Masked().Contains(route.Via.Addr) {
 				return face, true
 			}
 		}
@@ -176,11 +297,12 @@ func hasIPv6(addresses []Prefix) bool {
 	return false
 }
 
+// macOf is the MAC of an end whose interface or port is named.
 func (f File) macOf(e end) string {
-	if given := f.Nodes[e.node].MACs[e.face]; given != "" {
-		return given
+	if f.isSwitch(e) {
+		return cmp.Or(f.Switches[e.node].MACs[e.face], mac(f.Name, e.face))
 	}
-	return mac(f.Name, e.node, e.face)
+	return cmp.Or(f.Nodes[e.node].MACs[e.face], mac(f.Name, e.node, e.face))
 }
 
 // mac makes a locally administered MAC of names, so that a lab looks the same

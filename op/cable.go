@@ -11,9 +11,8 @@ import (
 	"github.com/linkspan/linkspan/kernel"
 )
 
-// AddCable makes a pair of links, each end straight in its namespace, neither of
-// which is the machine's own. Either namespace takes the pair along when it
-// goes; that is how it is undone.
+// AddCable makes a pair of links, each end straight in its namespace. Either
+// namespace takes the pair along when it goes; that is how it is undone.
 type AddCable struct {
 	NS      string
 	Name    string
@@ -21,6 +20,7 @@ type AddCable struct {
 	PeerNS  string
 	Peer    string
 	PeerMAC string
+	MTU     int `json:",omitempty"` // bytes, of both ends; 0: 1500
 }
 
 // Do makes the pair, down at both ends.
@@ -29,7 +29,7 @@ func (o AddCable) Do(_ context.Context, h *kernel.Host) error {
 	if err != nil {
 		return err
 	}
-	attrs, err := linkAttrs(o.Name, o.MAC, 0)
+	attrs, err := linkAttrs(o.Name, o.MAC, o.MTU)
 	if err != nil {
 		return err
 	}
@@ -43,6 +43,7 @@ func (o AddCable) Do(_ context.Context, h *kernel.Host) error {
 	}
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName, veth.PeerHardwareAddr, veth.PeerNamespace = o.Peer, peerMAC, netlink.NsFd(fd)
+	veth.PeerMTU = uint32(o.MTU)
 	return adding("cable", o.Name, o.NS, links.LinkAdd(veth))
 }
 
@@ -59,10 +60,16 @@ func (o AddCable) Check(_ context.Context, h *kernel.Host) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(checkMAC(o.NS, near, o.MAC), checkMAC(o.PeerNS, far, o.PeerMAC))
+	return errors.Join(
+		checkMAC(o.NS, near, o.MAC), checkMTU(o.NS, near, o.MTU),
+		checkMAC(o.PeerNS, far, o.PeerMAC), checkMTU(o.PeerNS, far, o.MTU))
 }
 
 func (o AddCable) String() string {
-	return fmt.Sprintf("%s link add name %s address %s type veth peer name %s address %s netns %s",
-		ipIn(o.NS), quote(o.Name), o.MAC, quote(o.Peer), o.PeerMAC, quote(o.PeerNS))
+	command := fmt.Sprintf("%s link add name %s address %s%s type veth peer name %s address %s%s",
+		ipIn(o.NS), quote(o.Name), o.MAC, mtuWords(o.MTU), quote(o.Peer), o.PeerMAC, mtuWords(o.MTU))
+	if o.PeerNS != o.NS {
+		command += " netns " + quote(o.PeerNS)
+	}
+	return command
 }

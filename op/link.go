@@ -162,6 +162,9 @@ func (o AddVeth) String() string {
 type SetUp struct {
 	NS   string `json:",omitempty"` // pinned namespace; empty: the machine's own
 	Link string
+
+	// Adopted says that the link may bear no mark, and yet is brought down.
+	Adopted bool `json:",omitempty"`
 }
 
 // Do brings the link up.
@@ -186,7 +189,7 @@ func (o SetUp) Do(_ context.Context, h *kernel.Host) error {
 // Undo brings the link down again.
 func (o SetUp) Undo(_ context.Context, h *kernel.Host) error {
 	links, link, err := lookUp(h, o.NS, o.Link)
-	if err == nil && o.NS == "" && link.Attrs().Group != kernel.Mark {
+	if err == nil && o.NS == "" && !o.Adopted && link.Attrs().Group != kernel.Mark {
 		return linkspan.Errorf(linkspan.ErrConflict, "link %s is not ours and stays up (see: ip -d link show %s)", o.Link, o.Link)
 	}
 	if err == nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/lab"
 )
@@ -33,10 +34,11 @@ func newLab(a *app) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	link.AddCommand(
+		a.labLinkSet(),
 		labVerb("cut LAB NODE:INTERFACE", "Take the carrier from an end of a cable", 2, func(ctx context.Context, e *lab.Engine, args []string) error {
 			return e.Cut(ctx, args[0], args[1])
 		}),
-		labVerb("restore LAB NODE:INTERFACE", "Plug a cut cable in again", 2, func(ctx context.Context, e *lab.Engine, args []string) error {
+		labVerb("restore LAB NODE:INTERFACE", "Make a cable as good as new: plugged in, with no rate, losses or delay", 2, func(ctx context.Context, e *lab.Engine, args []string) error {
 			return e.Restore(ctx, args[0], args[1])
 		}),
 	)
@@ -111,10 +113,47 @@ func (a *app) labUp() *cobra.Command {
 	return command
 }
 
+func (a *app) labLinkSet() *cobra.Command {
+	var rate, loss, delay string
+	command := &cobra.Command{
+		Use:     "set [--rate RATE] [--loss SHARE] [--delay TIME] LAB NODE:INTERFACE",
+		Short:   "Make a cable slow, lossy or long, each way, in place of what was wrong with it before",
+		Example: "  linkspan lab link set --rate 1mbit --loss 5% lan a:eth0\n  linkspan lab link restore lan a:eth0",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			var bad lab.Impairment
+			if cmd.Flags().Changed("rate") {
+				if bad.Rate, err = lab.ParseRate(rate); err != nil {
+					return err
+				}
+			}
+			if cmd.Flags().Changed("loss") {
+				if bad.Loss, err = lab.ParseShare(loss); err != nil {
+					return err
+				}
+			}
+			if cmd.Flags().Changed("delay") {
+				if bad.Delay, err = lab.ParseDelay(delay); err != nil {
+					return err
+				}
+			}
+			if bad == (lab.Impairment{}) {
+				return linkspan.Errorf(linkspan.ErrInvalid, "want --rate, --loss or --delay; linkspan lab link restore takes them away")
+			}
+			return withLabs(func(e *lab.Engine) error { return e.Impair(cmd.Context(), args[0], args[1], bad) })
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&rate, "rate", "", "bits per second: `64kbit`, 1.5mbit")
+	flags.StringVar(&loss, "loss", "", "share of frames that are lost: `5%`")
+	flags.StringVar(&delay, "delay", "", "how long a frame is on its way: `20ms`; needs a kernel with netem")
+	return command
+}
+
 func (a *app) labStatus() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status [LAB]...",
-		Short: "Show labs, their nodes, and what was changed since they were put up",
+		Short: "Show labs, who is alive, the cables, and what was changed since they were put up",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return withLabs(func(e *lab.Engine) error {
 				if len(names) == 0 {
@@ -123,34 +162,54 @@ func (a *app) labStatus() *cobra.Command {
 						return err
 					}
 				}
-				table := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-				fmt.Fprintln(table, "LAB\tNODE\tNETNS\tPROCESSES")
-				var notes []string
+				var all []lab.Status
 				for _, name := range names {
 					status, err := e.Status(cmd.Context(), name)
 					if err != nil {
 						return err
 					}
-					for _, node := range status.Nodes {
-						pids := strings.Trim(fmt.Sprint(node.Processes), "[]")
-						fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", name, node.Name, node.Netns, pids)
-					}
-					if status.Difference != nil {
-						for line := range strings.Lines(status.Difference.Error()) {
-							notes = append(notes, fmt.Sprintf("%s: changed: %s", name, strings.TrimSpace(line)))
-						}
-					}
+					all = append(all, status)
 				}
-				if err := table.Flush(); err != nil {
-					return err
-				}
-				for _, note := range notes {
-					fmt.Fprintln(a.out, note)
-				}
-				return nil
+				return a.printStatus(all)
 			})
 		},
 	}
+}
+
+func (a *app) printStatus(all []lab.Status) error {
+	table := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "LAB\tNODE\tNETNS\tPROCESSES\tRUN")
+	for _, status := range all {
+		for _, node := range status.Nodes {
+			run := ""
+			switch {
+			case node.Gone:
+				run = "gone"
+			case node.Run != "" && node.Running != 0:
+				run = fmt.Sprintf("alive (%d)", node.Running)
+			case node.Run != "":
+				run = "ended, see " + node.Log
+			}
+			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\n", status.Name, node.Name, node.Netns, len(node.Processes), run)
+		}
+	}
+	fmt.Fprintln(table, "\nLAB\tLINK\tSTATE\tIMPAIRED")
+	for _, status := range all {
+		for _, link := range status.Links {
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", status.Name, link.Link, link.State, link.Bad)
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, status := range all {
+		if status.Difference != nil {
+			for line := range strings.Lines(status.Difference.Error()) {
+				fmt.Fprintf(a.out, "%s: changed: %s\n", status.Name, strings.TrimSpace(line))
+			}
+		}
+	}
+	return nil
 }
 
 func (a *app) labExec() *cobra.Command {

@@ -170,10 +170,24 @@ links: [[a:eth0, sw], [b:eth0, sw]]
 		t.Errorf("brctl show on the lab's machine:\n%s", out)
 	}
 	s.do("lab", "link", "cut", "lan", "b:eth0")
-	if out := s.do("lab", "status"); !regexp.MustCompile(`(?m)^lan +b +lab-lan-b +\d+$`).MatchString(out) || !strings.Contains(out, "lan: changed: link port1 is down") {
+	if out := s.do("lab", "status"); !regexp.MustCompile(`(?m)^lan +b +lab-lan-b +1 +alive \(\d+\)$`).MatchString(out) || !strings.Contains(out, "lan: changed: link port1 is down") {
 		t.Errorf("lab status:\n%s", out)
 	}
 	s.do("lab", "reset", "lan")
+	s.do("lab", "exec", "lan", "a", "ping", "-c1", "-W5", "10.0.0.2")
+	s.do("lab", "link", "set", "--rate", "1mbit", "--loss", "100%", "lan", "b:eth0")
+	if out := s.do("lab", "status"); !regexp.MustCompile(`(?m)^lan +b:eth0 - sw +up +rate 1mbit, loss 100%`).MatchString(out) {
+		t.Errorf("lab status:\n%s", out)
+	}
+	if out, err := s.try("lab", "exec", "lan", "a", "ping", "-c1", "-W1", "10.0.0.2"); err == nil {
+		t.Errorf("a cable that loses everything passes a ping:\n%s", out)
+	}
+	for _, wrong := range [][]string{{"--loss", "5", "lan", "b:eth0"}, {"lan", "b:eth0"}, {"--rate", "1mbit", "lan", "b:eth1"}} {
+		if out, err := s.try(append([]string{"lab", "link", "set"}, wrong...)...); err == nil {
+			t.Errorf("lab link set %s:\n%s", wrong, out)
+		}
+	}
+	s.do("lab", "link", "restore", "lan", "b:eth0")
 	s.do("lab", "exec", "lan", "a", "ping", "-c1", "-W5", "10.0.0.2")
 	s.do("lab", "down", file)
 	s.do("lab", "down", "lan")
