@@ -63,6 +63,10 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(w, r, &q); err != nil {
 		return err
 	}
+	r, err := inDialect(r)
+	if err != nil {
+		return err
+	}
 	asked, err := asked(r, q)
 	if err != nil {
 		return err
@@ -79,6 +83,20 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
 		return writeScript(w, text)
 	}
 	return linkspan.Errorf(linkspan.ErrInvalid, "%s %s cannot be explained: it changes nothing, or is not known", q.Method, asked.URL.Path)
+}
+
+// dialectKey is where the context of a request keeps the dialect of its answer.
+type dialectKey struct{}
+
+// inDialect reads the dialect that a request wants its answer in.
+func inDialect(r *http.Request) (*http.Request, error) {
+	dialect, err := op.ParseDialect(r.URL.Query().Get("dialect"))
+	return r.WithContext(context.WithValue(r.Context(), dialectKey{}, dialect)), err
+}
+
+func dialectOf(ctx context.Context) op.Dialect {
+	dialect, _ := ctx.Value(dialectKey{}).(op.Dialect)
+	return dialect
 }
 
 // asked makes a request of a question.
@@ -123,13 +141,13 @@ func comment(format string, args ...any) string {
 
 // undone prints a plan that would be undone. Its steps are those that were
 // done; what takes each of them back is its own business.
-func undone(what string, plan op.Plan) string {
+func undone(ctx context.Context, what string, plan op.Plan) string {
 	if len(plan) == 0 {
 		return comment("%s has nothing in the kernel that would be undone.", what)
 	}
 	reversed := slices.Clone(plan)
 	slices.Reverse(reversed)
-	return comment("%s was made by the steps below, here with the last one first.\nEach of them would be undone, in this order.", what) + "\n" + comment("%s", reversed.String())
+	return comment("%s was made by the steps below, here with the last one first.\nEach of them would be undone, in this order.", what) + "\n" + comment("%s", reversed.In(dialectOf(ctx)))
 }
 
 func (s *Server) explainCreateNetwork(ctx context.Context, r *http.Request) (string, error) {
@@ -142,14 +160,14 @@ func (s *Server) explainCreateNetwork(ctx context.Context, r *http.Request) (str
 		return "", err
 	}
 	plan, err := s.networks.ExplainCreate(ctx, spec)
-	return plan.String(), err
+	return plan.In(dialectOf(ctx)), err
 }
 
-func (s *Server) explainRemoveNetwork(_ context.Context, r *http.Request) (string, error) {
-	return s.removalOf(variable(r, "id"))
+func (s *Server) explainRemoveNetwork(ctx context.Context, r *http.Request) (string, error) {
+	return s.removalOf(ctx, variable(r, "id"))
 }
 
-func (s *Server) removalOf(ref string) (string, error) {
+func (s *Server) removalOf(ctx context.Context, ref string) (string, error) {
 	n, err := s.networks.Network(ref)
 	if err != nil {
 		return "", err
@@ -161,10 +179,10 @@ func (s *Server) removalOf(ref string) (string, error) {
 		return "", linkspan.Errorf(linkspan.ErrForbidden, "error while removing network: network %s has active endpoints (container %s and perhaps others)", n.Name, attached[0].Name)
 	}
 	plan, err := s.networks.ExplainRemove(ref)
-	return undone("Network "+n.Name, plan), err
+	return undone(ctx, "Network "+n.Name, plan), err
 }
 
-func (s *Server) explainPruneNetworks(_ context.Context, r *http.Request) (string, error) {
+func (s *Server) explainPruneNetworks(ctx context.Context, r *http.Request) (string, error) {
 	f, until, err := pruneFilters(r, s.now())
 	if err != nil {
 		return "", err
@@ -175,7 +193,7 @@ func (s *Server) explainPruneNetworks(_ context.Context, r *http.Request) (strin
 		if !s.dangling(n) || !wanted(n) {
 			continue
 		}
-		one, err := s.removalOf(string(n.ID))
+		one, err := s.removalOf(ctx, string(n.ID))
 		if err != nil {
 			return "", err
 		}
@@ -189,19 +207,19 @@ func (s *Server) explainPruneNetworks(_ context.Context, r *http.Request) (strin
 
 // explainConnect can say what is only recorded. The plan of a live attachment
 // cannot be had yet without making it.
-func (s *Server) explainConnect(_ context.Context, r *http.Request) (string, error) {
+func (s *Server) explainConnect(ctx context.Context, r *http.Request) (string, error) {
 	id, settings, err := s.connection(nil, r)
 	if err != nil {
 		return "", err
 	}
 	plan, err := s.networks.ExplainConnect(variable(r, "id"), id, settings)
 	if err != nil || len(plan) > 0 {
-		return plan.String(), err
+		return plan.In(dialectOf(ctx)), err
 	}
 	return comment("The container does not run: the connection would be recorded, and made when it starts."), nil
 }
 
-func (s *Server) explainDisconnect(_ context.Context, r *http.Request) (string, error) {
+func (s *Server) explainDisconnect(ctx context.Context, r *http.Request) (string, error) {
 	var request apinetwork.DisconnectRequest
 	if err := readJSON(nil, r, &request); err != nil {
 		return "", err
@@ -212,13 +230,13 @@ func (s *Server) explainDisconnect(_ context.Context, r *http.Request) (string, 
 	}
 	plan, err := s.networks.ExplainDisconnect(variable(r, "id"), id)
 	if err != nil || len(plan) > 0 {
-		return undone("The connection", plan), err
+		return undone(ctx, "The connection", plan), err
 	}
 	return comment("The container does not run: that it wants the network would be forgotten."), nil
 }
 
 // explainCreate tells of a creation, and with start=1 of the start as well.
-func (s *Server) explainCreate(_ context.Context, r *http.Request) (string, error) {
+func (s *Server) explainCreate(ctx context.Context, r *http.Request) (string, error) {
 	var body createBody
 	if err := readJSON(nil, r, &body); err != nil {
 		return "", err
@@ -243,7 +261,7 @@ func (s *Server) explainCreate(_ context.Context, r *http.Request) (string, erro
 	if c.Name == "" {
 		c.Name = c.ID.Short()
 	}
-	text, err := s.launchOf(c)
+	text, err := s.launchOf(ctx, c)
 	if err != nil {
 		return "", err
 	}
@@ -253,7 +271,7 @@ func (s *Server) explainCreate(_ context.Context, r *http.Request) (string, erro
 	return comment("A creation is a record under the data root: nothing in the kernel changes.\nA start would do what follows.") + "\n" + text, nil
 }
 
-func (s *Server) explainStart(_ context.Context, r *http.Request) (string, error) {
+func (s *Server) explainStart(ctx context.Context, r *http.Request) (string, error) {
 	c, err := s.containers.Get(variable(r, "name"))
 	if err != nil {
 		return "", err
@@ -261,12 +279,12 @@ func (s *Server) explainStart(_ context.Context, r *http.Request) (string, error
 	if c.State.Running() {
 		return comment("Container %s runs already: nothing would be done.", c.Name), nil
 	}
-	return s.launchOf(c)
+	return s.launchOf(ctx, c)
 }
 
 // launchOf is what a start does: the launcher's part in words, the network's
 // as a plan.
-func (s *Server) launchOf(c runtime.Container) (string, error) {
+func (s *Server) launchOf(ctx context.Context, c runtime.Container) (string, error) {
 	text := comment("%s", launcher(c)) + "\n"
 	if donor, borrows := strings.CutPrefix(string(c.HostConfig.NetworkMode), "container:"); borrows {
 		lender, err := s.containers.Get(donor)
@@ -279,7 +297,7 @@ func (s *Server) launchOf(c runtime.Container) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return text + plan.String(), nil
+	return text + plan.In(dialectOf(ctx)), nil
 }
 
 // launcher tells what the launcher does once the network is there.
@@ -302,15 +320,15 @@ func hostnameOf(c runtime.Container) string {
 }
 
 // haltOf is what follows the end of a container.
-func (s *Server) haltOf(c runtime.Container) (string, error) {
+func (s *Server) haltOf(ctx context.Context, c runtime.Container) (string, error) {
 	plan, err := s.networks.ContainerCommands(c.ID)
 	if errors.Is(err, linkspan.ErrNotFound) {
 		return comment("Container %s has no network stack of its own: nothing would be undone.", c.Name), nil
 	}
-	return undone("The network stack of container "+c.Name, plan), err
+	return undone(ctx, "The network stack of container "+c.Name, plan), err
 }
 
-func (s *Server) explainStop(_ context.Context, r *http.Request) (string, error) {
+func (s *Server) explainStop(ctx context.Context, r *http.Request) (string, error) {
 	c, err := s.containers.Get(variable(r, "name"))
 	if err != nil {
 		return "", err
@@ -318,11 +336,11 @@ func (s *Server) explainStop(_ context.Context, r *http.Request) (string, error)
 	if !c.State.Running() {
 		return comment("Container %s does not run: nothing would be done.", c.Name), nil
 	}
-	halt, err := s.haltOf(c)
+	halt, err := s.haltOf(ctx, c)
 	return comment("PID %d gets the signal to stop, and SIGKILL when its time is over; its cgroup and mounts go with it.", c.State.Pid) + halt, err
 }
 
-func (s *Server) explainKill(_ context.Context, r *http.Request) (string, error) {
+func (s *Server) explainKill(ctx context.Context, r *http.Request) (string, error) {
 	c, err := s.containers.Get(variable(r, "name"))
 	if err != nil {
 		return "", err
@@ -334,7 +352,7 @@ func (s *Server) explainKill(_ context.Context, r *http.Request) (string, error)
 	if signal == "" {
 		signal = "KILL"
 	}
-	halt, err := s.haltOf(c)
+	halt, err := s.haltOf(ctx, c)
 	return fmt.Sprintf("kill -%s %d\n", signal, c.State.Pid) + comment("Should it end by that:") + halt, err
 }
 
@@ -359,7 +377,7 @@ func (s *Server) explainRename(_ context.Context, r *http.Request) (string, erro
 	return comment("Container %s would be known as %s, to the resolvers too. Nothing in the kernel bears its name.", c.Name, r.URL.Query().Get("name")), nil
 }
 
-func (s *Server) explainRemove(_ context.Context, r *http.Request) (string, error) {
+func (s *Server) explainRemove(ctx context.Context, r *http.Request) (string, error) {
 	c, err := s.containers.Get(variable(r, "name"))
 	if err != nil {
 		return "", err
@@ -369,7 +387,7 @@ func (s *Server) explainRemove(_ context.Context, r *http.Request) (string, erro
 	}
 	text := ""
 	if c.State.Running() {
-		halt, err := s.haltOf(c)
+		halt, err := s.haltOf(ctx, c)
 		if err != nil {
 			return "", err
 		}
@@ -385,7 +403,7 @@ func (s *Server) networkCommands(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeScript(w, plan.String())
+	return writePlan(w, r, plan)
 }
 
 func (s *Server) containerCommands(w http.ResponseWriter, r *http.Request) error {
@@ -400,9 +418,17 @@ func (s *Server) containerCommands(w http.ResponseWriter, r *http.Request) error
 	if err != nil {
 		return err
 	}
-	return writeScript(w, plan.String())
+	return writePlan(w, r, plan)
 }
 
-func (s *Server) hostCommands(w http.ResponseWriter, _ *http.Request) error {
-	return writeScript(w, s.networks.HostCommands().String())
+func (s *Server) hostCommands(w http.ResponseWriter, r *http.Request) error {
+	return writePlan(w, r, s.networks.HostCommands())
+}
+
+func writePlan(w http.ResponseWriter, r *http.Request, plan op.Plan) error {
+	r, err := inDialect(r)
+	if err != nil {
+		return err
+	}
+	return writeScript(w, plan.In(dialectOf(r.Context())))
 }

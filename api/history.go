@@ -41,9 +41,9 @@ type Operation struct {
 	Error   string        `json:",omitempty"`
 }
 
-func (m traced) operation() Operation {
+func (m traced) operation(dialect op.Dialect) Operation {
 	o := Operation{
-		Time: m.at, Verb: string(m.event.Verb), Why: m.event.Step.Why, Command: strings.TrimSuffix(m.event.Step.Op.String(), "\n"), Took: m.event.Took,
+		Time: m.at, Verb: string(m.event.Verb), Why: m.event.Step.Why, Command: strings.TrimSuffix(dialect.Command(m.event.Step.Op), "\n"), Took: m.event.Took,
 	}
 	if m.event.Err != nil {
 		o.Error = m.event.Err.Error()
@@ -54,6 +54,10 @@ func (m traced) operation() Operation {
 // watchHistory streams operations, a JSON object a line: those remembered, then with
 // follow=1 those to come.
 func (s *Server) watchHistory(w http.ResponseWriter, r *http.Request) error {
+	r, err := inDialect(r)
+	if err != nil {
+		return err
+	}
 	ctx, stop := s.streaming(r)
 	defer stop()
 	if !boolean(r, "follow") {
@@ -65,7 +69,7 @@ func (s *Server) watchHistory(w http.ResponseWriter, r *http.Request) error {
 	flush := http.NewResponseController(w)
 	return s.history.follow(ctx, s.history.oldest(), func(batch []traced) error {
 		for _, m := range batch {
-			if err := lines.Encode(m.operation()); err != nil {
+			if err := lines.Encode(m.operation(dialectOf(ctx))); err != nil {
 				return http.ErrAbortHandler
 			}
 		}

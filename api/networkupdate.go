@@ -47,14 +47,14 @@ func (s *Server) updateNetwork(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) explainUpdateNetwork(_ context.Context, r *http.Request) (string, error) {
+func (s *Server) explainUpdateNetwork(ctx context.Context, r *http.Request) (string, error) {
 	change, err := networkChange(nil, r)
 	if err != nil {
 		return "", err
 	}
 	plan, err := s.networks.ExplainUpdate(variable(r, "id"), change)
 	if err != nil || len(plan) > 0 {
-		return plan.String(), err
+		return plan.In(dialectOf(ctx)), err
 	}
 	return comment("The kernel would not notice: the change is one of the record alone."), nil
 }

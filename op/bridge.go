@@ -203,6 +203,7 @@ func (o SetBridge) String() string {
 // which Undo sets again.
 type SetPort struct {
 	Port    string
+	Bridge  string `json:",omitempty"` // that it is a port of, for brctl's words
 	Setting kernel.PortSetting
 	Value   uint32
 	Before  uint32
@@ -266,7 +267,7 @@ func (o SetPort) word() string {
 func (o SetPort) String() string {
 	value := fmt.Sprint(o.Value)
 	if o.Setting == kernel.PortHairpin {
-		value = map[bool]string{true: "on", false: "off"}[o.Value != 0]
+		value = onOff(o.Value)
 	}
 	return fmt.Sprintf("bridge link set dev %s %s %s", quote(o.Port), o.word(), value)
 }

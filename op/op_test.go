@@ -283,22 +283,30 @@ func TestSaidIsDone(t *testing.T) {
 			ok(t, s.op.Undo(ctx, a.Host())) // gone already
 			a.Sh(t, clean)
 
-			b := nstest.New(t)
-			b.Sh(t, s.setup)
-			b.Sh(t, s.op.String())
-			if err := s.op.Check(ctx, b.Host()); err != nil {
-				t.Errorf("Check after the printed command: %v", err)
+			said(t, s, done, s.op.String())
+			if bridger, ok := s.op.(op.Bridger); ok {
+				said(t, s, done, bridger.Brctl())
 			}
-			if diff := nstest.Diff(done, world(t, b)); diff != "" {
-				t.Errorf("what is said is not what is done (- done, + said):\n%s", diff)
-			}
-			ok(t, s.op.Undo(ctx, b.Host()))
-			if !s.keeps {
-				complains(t, s, s.op.Check(ctx, b.Host()))
-			}
-			b.Sh(t, clean)
 		})
 	}
+}
+
+func said(t *testing.T, s specimen, done, command string) {
+	t.Helper()
+	ctx, b := t.Context(), nstest.New(t)
+	b.Sh(t, s.setup)
+	b.Sh(t, command)
+	if err := s.op.Check(ctx, b.Host()); err != nil {
+		t.Errorf("Check after the printed command: %v", err)
+	}
+	if diff := nstest.Diff(done, world(t, b)); diff != "" {
+		t.Errorf("what is said is not what is done (- done, + said):\n%s\nsaid: %s", diff, command)
+	}
+	ok(t, s.op.Undo(ctx, b.Host()))
+	if !s.keeps {
+		complains(t, s, s.op.Check(ctx, b.Host()))
+	}
+	b.Sh(t, clean)
 }
 
 func complains(t *testing.T, s specimen, err error) {

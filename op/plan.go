@@ -12,7 +12,10 @@ import (
 type Plan []Step
 
 // String returns the plan as a commented shell script.
-func (p Plan) String() string {
+func (p Plan) String() string { return p.In(IP) }
+
+// In is String in another dialect.
+func (p Plan) In(dialect Dialect) string {
 	var script strings.Builder
 	for i, step := range p {
 		if i > 0 {
@@ -21,7 +24,7 @@ func (p Plan) String() string {
 		for line := range strings.SplitSeq(step.Why, "\n") {
 			fmt.Fprintf(&script, "# %s\n", line)
 		}
-		script.WriteString(step.Op.String())
+		script.WriteString(dialect.Command(step.Op))
 		script.WriteByte('\n')
 	}
 	return script.String()

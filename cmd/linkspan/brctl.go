@@ -17,13 +17,15 @@ import (
 
 // newBrctl is brctl(8) in the namespace that the command runs in, or another.
 func newBrctl(a *app) *cobra.Command {
-	command := brctlCommand(a, false)
+	command := brctlCommand(a, nil)
 	command.Short = "Show and change bridges in the words of brctl(8)"
 	command.Example = "  linkspan brctl show --who\n  linkspan brctl --netns lab-a showmacs br0"
 	return command
 }
 
-func brctlCommand(a *app, explain bool) *cobra.Command {
+// brctlCommand carries a command line of brctl(8) out or, with a dialect, explains
+// it.
+func brctlCommand(a *app, dialect *dialectFlag) *cobra.Command {
 	var netns string
 	var who bool
 	command := &cobra.Command{
@@ -35,7 +37,10 @@ func brctlCommand(a *app, explain bool) *cobra.Command {
 				return err
 			}
 			defer host.Close()
-			tool := brctl.Tool{Host: host, Out: a.out, Err: a.err, Explain: explain}
+			tool := brctl.Tool{Host: host, Out: a.out, Err: a.err}
+			if dialect != nil {
+				tool.Explain, tool.Dialect = true, dialect.Dialect
+			}
 			if who {
 				if tool.Who, err = a.owners(cmd.Context()); err != nil {
 					return err

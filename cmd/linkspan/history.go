@@ -20,6 +20,7 @@ import (
 
 func newHistory(a *app) *cobra.Command {
 	var follow bool
+	var dialect dialectFlag
 	command := &cobra.Command{
 		Use:   "history [-f]",
 		Short: "Print the kernel operations of late as commands, with when, how long and why",
@@ -33,7 +34,7 @@ func newHistory(a *app) *cobra.Command {
 			if follow {
 				path += "?follow=1"
 			}
-			resp, err := daemon.send(cmd.Context(), call{Method: http.MethodGet, Path: path})
+			resp, err := daemon.send(cmd.Context(), call{Method: http.MethodGet, Path: dialect.in(path)})
 			if err != nil {
 				return err
 			}
@@ -52,6 +53,7 @@ func newHistory(a *app) *cobra.Command {
 			}
 		},
 	}
+	dialect.bind(command.Flags())
 	command.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens from now on")
 	return command
 }
@@ -81,8 +83,9 @@ func commented(script string) string {
 
 // newScript prints all that makes a network and what is attached to it.
 func newScript(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:     "script NETWORK",
+	var dialect dialectFlag
+	command := &cobra.Command{
+		Use:     "script [--dialect DIALECT] NETWORK",
 		Short:   "Print the script that makes the host's part, a network, and the sandboxes on it",
 		Example: "  linkspan script lab > lab.sh",
 		Args:    cobra.ExactArgs(1),
@@ -104,7 +107,7 @@ func newScript(a *app) *cobra.Command {
 				sections = append(sections, "container/"+id)
 			}
 			for _, section := range sections {
-				script, err := daemon.text(cmd.Context(), call{Method: http.MethodGet, Path: "/linkspan/v1/commands/" + section})
+				script, err := daemon.text(cmd.Context(), call{Method: http.MethodGet, Path: dialect.in("/linkspan/v1/commands/" + section)})
 				if err != nil {
 					return err
 				}
@@ -113,6 +116,8 @@ func newScript(a *app) *cobra.Command {
 			return nil
 		},
 	}
+	dialect.bind(command.Flags())
+	return command
 }
 
 // byStart sorts containers by when they started: a bridge numbers its ports in

@@ -77,23 +77,40 @@ func TestScriptMakesTheSame(t *testing.T) {
 	s.do("network", "create", "--subnet", "10.77.0.0/24", "lab")
 	s.do("run", "-d", "--name", "web", "--network", "lab", "--rootfs", "/", "--", "sleep", "1000")
 	s.do("run", "-d", "--name", "db", "--network", "lab", "--ip", "10.77.0.9", "--rootfs", "/", "--", "sleep", "1000")
-	// The default network is part of the host, but not of this script.
-	script, bridge := s.do("script", "lab"), s.do("inspect", "--commands", "bridge")
+	scripts := map[string]string{}
+	for _, dialect := range []string{"ip", "brctl"} {
+		// The default network is part of the host, but not of this script.
+		scripts[dialect] = s.do("script", "--dialect", dialect, "lab") + "\n" + s.do("inspect", "--commands", "--dialect", dialect, "bridge")
+	}
 	// What a container may do is the launcher's to set, when it starts the process.
 	launched := regexp.MustCompile(`(?m)^sysctl net/ipv4/(ip_unprivileged_port_start|ping_group_range) = .*\n`)
 	want := launched.ReplaceAllString(s.machine.Dump(t), "")
 
-	history := s.do("history")
-	s.leave()
-	s.machine.Sh(t, script+"\n"+bridge)
-	got := s.machine.Dump(t)
-	if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")); diff != "" {
-		t.Errorf("what the script makes is not what the daemon made (- daemon, + script):\n%s", diff)
+	history, inBrctl := s.do("history"), s.do("history", "--dialect", "brctl")
+	if out := s.do("explain", "--dialect", "brctl", "network", "create", "more"); !regexp.MustCompile(`(?m)^brctl addbr br-[0-9a-f]{12} && ip link set `).MatchString(out) {
+		t.Errorf("explain in brctl's words:\n%s", out)
 	}
-	s.machine.Sh(t, `nft delete table inet linkspan; nft delete table bridge linkspan; sysctl -qw net/ipv4/ip_forward=0
+	if out, err := s.try("explain", "--dialect", "latin", "network", "create", "more"); err == nil || !strings.Contains(out, "there are ip, brctl") {
+		t.Errorf("explain in a dialect that there is not: %v\n%s", err, out)
+	}
+	s.leave()
+	for dialect, script := range scripts {
+		if said := strings.Contains(script, "brctl addif"); said != (dialect == "brctl") {
+			t.Errorf("script in dialect %s:\n%s", dialect, script)
+		}
+		s.machine.Sh(t, script)
+		got := s.machine.Dump(t)
+		if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")); diff != "" {
+			t.Errorf("what the script makes in dialect %s is not what the daemon made (- daemon, + script):\n%s", dialect, diff)
+		}
+		s.machine.Sh(t, `nft delete table inet linkspan; nft delete table inet linkspan-user; nft delete table bridge linkspan; sysctl -qw net/ipv4/ip_forward=0
 for l in $(ip -br link show type bridge | cut -d' ' -f1); do ip link del $l; done
 for ns in $(ip netns | cut -d' ' -f1 | grep ^linkspan-); do ip netns del $ns; done`)
+	}
 
+	if !strings.Contains(inBrctl, "\nbrctl addbr br-") {
+		t.Errorf("history knows no brctl:\n%s", inBrctl)
+	}
 	if !regexp.MustCompile(`(?m)^# \d\d:\d\d:\d\d\.\d{3} \([\d.]+[mµn]?s\) .*\nip link add name br-`).MatchString(history) {
 		t.Errorf("history does not show how the bridge came to be:\n%s", history)
 	}

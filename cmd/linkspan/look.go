@@ -60,6 +60,7 @@ func newLogs(a *app) *cobra.Command {
 func newInspect(a *app) *cobra.Command {
 	var format, kind string
 	var size, commands bool
+	var dialect dialectFlag
 	cmd := &cobra.Command{
 		Use:   "inspect [OPTIONS] NAME|ID [NAME|ID...]",
 		Short: "Return low-level information on containers, images and networks, or the commands that made them",
@@ -68,6 +69,7 @@ func newInspect(a *app) *cobra.Command {
 	cmd.Flags().StringVarP(&format, "format", "f", "", "format output using a custom Go `template`, or 'json'")
 	cmd.Flags().BoolVarP(&size, "size", "s", false, "display total file sizes if the type is container")
 	cmd.Flags().StringVar(&kind, "type", "", "only inspect objects of the given type (`container|image|network`)")
+	dialect.bind(cmd.Flags())
 	cmd.Flags().BoolVar(&commands, "commands", false, "print the shell commands with the effect of what was done")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if kind != "" && kind != "container" && kind != "image" && kind != "network" {
@@ -81,7 +83,7 @@ func newInspect(a *app) *cobra.Command {
 			return err
 		}
 		if commands {
-			return a.printCommands(cmd.Context(), daemon, kind, args)
+			return a.printCommands(cmd.Context(), daemon, kind, args, &dialect)
 		}
 		return a.inspect(format, args, func(name string) (inspected, error) {
 			return daemon.find(cmd.Context(), kind, name, size)
@@ -131,13 +133,13 @@ func isMissing(err error) bool {
 
 // printCommands prints what was done for things: the container of a name, else
 // the network of it.
-func (a *app) printCommands(ctx context.Context, daemon *engine, kind string, names []string) error {
+func (a *app) printCommands(ctx context.Context, daemon *engine, kind string, names []string, dialect *dialectFlag) error {
 	if kind == "image" {
 		return errors.New("an image changes nothing in the kernel: --commands is for containers and networks")
 	}
 	var failed []error
 	for _, name := range names {
-		script, err := daemon.commands(ctx, kind, name)
+		script, err := daemon.commands(ctx, kind, name, dialect)
 		if err != nil {
 			failed = append(failed, err)
 			continue
@@ -147,7 +149,7 @@ func (a *app) printCommands(ctx context.Context, daemon *engine, kind string, na
 	return errors.Join(failed...)
 }
 
-func (e *engine) commands(ctx context.Context, kind, name string) (string, error) {
+func (e *engine) commands(ctx context.Context, kind, name string, dialect *dialectFlag) (string, error) {
 	for _, one := range []string{"container", "network"} {
 		if kind != "" && kind != one {
 			continue
@@ -156,7 +158,7 @@ func (e *engine) commands(ctx context.Context, kind, name string) (string, error
 		if err != nil {
 			return "", err
 		}
-		script, err := e.text(ctx, call{Method: "GET", Path: target})
+		script, err := e.text(ctx, call{Method: "GET", Path: dialect.in(target)})
 		if err == nil {
 			return script, nil
 		}

@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/linkspan/linkspan/op"
 )
 
 // verb is a command line that amounts to calls of the API: flags bound to an
@@ -29,8 +33,9 @@ func explainableNetworks() []verb {
 // newExplain mirrors the verbs' own flags, so that a line typed before can be
 // repeated with one word more.
 func newExplain(a *app) *cobra.Command {
+	var dialect dialectFlag
 	explain := &cobra.Command{
-		Use:   "explain VERB [ARG...]",
+		Use:   "explain [--dialect DIALECT] VERB [ARG...]",
 		Short: "Print what a verb would do, as a commented shell script, without doing it",
 		Example: "  linkspan explain run --network lab --rootfs / -- true\n" +
 			"  linkspan explain network create --subnet 10.77.0.0/24 lab",
@@ -43,14 +48,44 @@ func newExplain(a *app) *cobra.Command {
 		Args:  unknownVerb,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	explain.AddCommand(networks, brctlCommand(a, true))
+	dialect.bind(explain.PersistentFlags())
+	explain.AddCommand(networks, brctlCommand(a, &dialect))
 	for _, v := range explainable(a) {
-		explain.AddCommand(a.explained(v))
+		explain.AddCommand(a.explained(v, &dialect))
 	}
 	for _, v := range explainableNetworks() {
-		networks.AddCommand(a.explained(v))
+		networks.AddCommand(a.explained(v, &dialect))
 	}
 	return explain
+}
+
+// dialectFlag is --dialect: how commands are worded.
+type dialectFlag struct{ op.Dialect }
+
+func (d *dialectFlag) bind(flags *pflag.FlagSet) {
+	d.Dialect = op.IP
+	flags.Var(d, "dialect", "word commands in this `dialect`: "+strings.Join(op.Dialects(), ", ")+", which says bridges as brctl(8) does")
+}
+
+func (d *dialectFlag) String() string { return string(d.Dialect) }
+func (d *dialectFlag) Type() string   { return "dialect" }
+
+// Set takes a dialect that there is.
+func (d *dialectFlag) Set(name string) (err error) {
+	d.Dialect, err = op.ParseDialect(name)
+	return err
+}
+
+// in asks for an answer in the dialect.
+func (d *dialectFlag) in(path string) string {
+	if d.Dialect == op.IP {
+		return path
+	}
+	mark := "?"
+	if strings.Contains(path, "?") {
+		mark = "&"
+	}
+	return path + mark + "dialect=" + string(d.Dialect)
 }
 
 func unknownVerb(cmd *cobra.Command, args []string) error {
@@ -61,24 +96,24 @@ func unknownVerb(cmd *cobra.Command, args []string) error {
 }
 
 // explained makes a verb's command print the daemon's plan of it.
-func (a *app) explained(v verb) *cobra.Command {
+func (a *app) explained(v verb, dialect *dialectFlag) *cobra.Command {
 	v.command.RunE = func(cmd *cobra.Command, args []string) error {
 		calls, err := v.calls(cmd, args)
 		if err != nil {
 			return err
 		}
-		return a.explain(cmd.Context(), calls)
+		return a.explain(cmd.Context(), calls, dialect)
 	}
 	return v.command
 }
 
-func (a *app) explain(ctx context.Context, calls []call) error {
+func (a *app) explain(ctx context.Context, calls []call, dialect *dialectFlag) error {
 	daemon, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
 	for _, c := range calls {
-		script, err := daemon.text(ctx, call{Method: "POST", Path: "/linkspan/v1/explain", Body: c})
+		script, err := daemon.text(ctx, call{Method: "POST", Path: dialect.in("/linkspan/v1/explain"), Body: c})
 		if err != nil {
 			return err
 		}

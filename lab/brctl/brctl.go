@@ -33,8 +33,10 @@ type Tool struct {
 	Host     *kernel.Host
 	Out, Err io.Writer
 
-	// Explain prints the commands that a change amounts to and does nothing.
+	// Explain prints the commands that a change amounts to, in the dialect that
+	// is given, and does nothing.
 	Explain bool
+	Dialect op.Dialect
 
 	// Who, if set, says whose a link is: it is printed behind each port.
 	Who func(link string) string
@@ -148,16 +150,17 @@ func (t Tool) bridge(name string) (kernel.Bridge, bool, error) {
 // change does a plan, or prints it.
 func (t Tool) change(ctx context.Context, plan op.Plan) error {
 	if t.Explain {
-		fmt.Fprint(t.Out, plan)
+		fmt.Fprint(t.Out, plan.In(t.Dialect))
 		return nil
 	}
 	return (&op.Executor{Host: t.Host}).Do(ctx, plan)
 }
 
-// takeBack undoes a plan, or prints the commands that would.
-func (t Tool) takeBack(ctx context.Context, plan op.Plan, commands string) error {
+// takeBack undoes a plan, or prints the command that would: as ip says it, or as
+// brctl does.
+func (t Tool) takeBack(ctx context.Context, plan op.Plan, ip, brctl string) error {
 	if t.Explain {
-		fmt.Fprint(t.Out, commands)
+		fmt.Fprintln(t.Out, map[bool]string{true: brctl, false: ip}[t.Dialect == op.Brctl])
 		return nil
 	}
 	return (&op.Executor{Host: t.Host}).Undo(ctx, plan)

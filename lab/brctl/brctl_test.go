@@ -9,13 +9,16 @@ import (
 
 	"github.com/linkspan/linkspan/internal/nstest"
 	"github.com/linkspan/linkspan/lab/brctl"
+	"github.com/linkspan/linkspan/op"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
 
 // links are what the command lines of the tests work on: MACs are given, since
-// they are in the output.
+// they are in the output, and IPv6 is off, since its solicitations would teach a
+// bridge stations.
 const links = `
+sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
 for i in 1 2 3; do
 	ip link add v$i address 02:00:00:00:00:0$i type veth peer name p$i address 02:00:00:00:01:0$i
 	ip link set v$i up; ip link set p$i up
@@ -97,6 +100,13 @@ ping -c1 -W1 10.0.0.9 >/dev/null || true`)
 // TestExplained does what explain prints, in a second machine, and finds the
 // same there as the tool makes.
 func TestExplained(t *testing.T) {
+	for _, dialect := range []op.Dialect{op.IP, op.Brctl} {
+		t.Run(string(dialect), func(t *testing.T) { explained(t, dialect) })
+	}
+}
+
+func explained(t *testing.T, dialect op.Dialect) {
+	t.Helper()
 	done, told := nstest.New(t), nstest.New(t)
 	done.Sh(t, links)
 	told.Sh(t, links)
@@ -105,8 +115,11 @@ func TestExplained(t *testing.T) {
 		"setbridgeprio br0 4096", "setpathcost br0 v1 9", "setportprio br0 v1 7", "hairpin br0 v2 on", "delif br0 v2", "addbr gone", "delbr gone",
 	} {
 		var out strings.Builder
-		if code := (brctl.Tool{Host: told.Host(), Out: &out, Err: &out, Explain: true}).Run(t.Context(), strings.Fields(line)); code != 0 {
+		if code := (brctl.Tool{Host: told.Host(), Out: &out, Err: &out, Explain: true, Dialect: dialect}).Run(t.Context(), strings.Fields(line)); code != 0 {
 			t.Fatalf("explain brctl %s: %s", line, out.String())
+		}
+		if said := strings.Contains(out.String(), "brctl "+strings.Fields(line)[0]); said != (dialect == op.Brctl) {
+			t.Errorf("explain brctl %s in dialect %s: %s", line, dialect, out.String())
 		}
 		told.Sh(t, out.String())
 		if code := (brctl.Tool{Host: done.Host(), Out: &out, Err: &out}).Run(context.Background(), strings.Fields(line)); code != 0 {

@@ -34,7 +34,7 @@ func deleteBridge(ctx context.Context, t Tool, args []string) error {
 		}
 		return refuse("bridge %s doesn't exist; can't delete it", name)
 	}
-	err := t.takeBack(ctx, op.Plan{{Op: op.AddOwnBridge{Name: name}}}, fmt.Sprintf("ip link delete %s type bridge\n", name))
+	err := t.takeBack(ctx, op.Plan{{Op: op.AddOwnBridge{Name: name}}}, fmt.Sprintf("ip link delete %s type bridge", name), "brctl delbr "+name)
 	switch {
 	case errors.Is(err, unix.EBUSY):
 		return refuse("bridge %s is still up; can't delete it", name)
@@ -105,7 +105,7 @@ func deletePort(ctx context.Context, t Tool, bridge, device string) error {
 	if _, plugged := portOf(b, device); !plugged {
 		return refuse("device %s is not a port of %s", device, bridge)
 	}
-	err = t.takeBack(ctx, op.Plan{{Op: op.PlugIn{Link: device, Bridge: bridge}}}, fmt.Sprintf("ip link set %s nomaster\n", device))
+	err = t.takeBack(ctx, op.Plan{{Op: op.PlugIn{Link: device, Bridge: bridge}}}, fmt.Sprintf("ip link set %s nomaster", device), fmt.Sprintf("brctl delif %s %s", bridge, device))
 	if err != nil {
 		return refuse("can't delete %s from %s: %s", device, bridge, reason(err))
 	}
@@ -211,7 +211,7 @@ func (t Tool) setPort(ctx context.Context, bridge, device string, setting kernel
 	}
 	return t.change(ctx, op.Plan{{
 		Why: fmt.Sprintf("The %s of the port, until now %d.", what, port.Setting(setting)),
-		Op:  op.SetPort{Port: device, Setting: setting, Value: value, Before: port.Setting(setting)},
+		Op:  op.SetPort{Port: device, Bridge: bridge, Setting: setting, Value: value, Before: port.Setting(setting)},
 	}})
 }
 
