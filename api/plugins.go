@@ -20,6 +20,10 @@ type Plugins interface {
 	// Plugins describes those that are there or were used, by name. It asks them
 	// how they are, and briefly.
 	Plugins(ctx context.Context) []Plugin
+
+	// GiveUp drops what waits for a plugin that will not come back, and returns
+	// what that was.
+	GiveUp(ctx context.Context, name string) ([]string, error)
 }
 
 // Plugin is one plugin, in answer to GET /linkspan/v1/plugins.
@@ -69,6 +73,23 @@ func (s *Server) inspectOwnPlugin(w http.ResponseWriter, r *http.Request) error 
 		return linkspan.Errorf(linkspan.ErrNotFound, "plugin %q not found", name)
 	}
 	writeJSON(w, http.StatusOK, all[i])
+	return nil
+}
+
+// GivenUp is what a plugin will never be told, in answer to
+// DELETE /linkspan/v1/plugins/{name}.
+type GivenUp struct{ Dropped []string }
+
+func (s *Server) forgetOwnPlugin(w http.ResponseWriter, r *http.Request) error {
+	name := variable(r, "name")
+	if s.own == nil {
+		return linkspan.Errorf(linkspan.ErrNotFound, "plugin %q not found", name)
+	}
+	dropped, err := s.own.GiveUp(acting(r), name)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, GivenUp{dropped})
 	return nil
 }
 

@@ -98,6 +98,7 @@ func ownRoutes() []Route {
 		{"POST", "/linkspan/v1/explain", (*Server).explain},
 		{"GET", "/linkspan/v1/plugins", (*Server).listOwnPlugins},
 		{"GET", "/linkspan/v1/plugins/{name}", (*Server).inspectOwnPlugin},
+		{"DELETE", "/linkspan/v1/plugins/{name}", (*Server).forgetOwnPlugin},
 		{"POST", "/linkspan/v1/firewall/reapply", (*Server).reapplyFirewall},
 		{"GET", "/linkspan/v1/ports", (*Server).listPorts},
 		{"GET", "/linkspan/v1/containers/{name}/ports", (*Server).listPorts},

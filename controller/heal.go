@@ -15,8 +15,8 @@ import (
 )
 
 // Degraded says why a network works in part only: a plugin that it needs is
-// away. What is there goes on working; nothing new can be attached. It is nil for
-// a network that is well. It asks nobody.
+// away, so that nothing new can be attached, or says that it is not well. What is
+// there goes on working. It is nil for a network that is well. It asks nobody.
 func (c *Controller) Degraded(n network.Network) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Values(c.plugins(n))) {
@@ -25,6 +25,9 @@ func (c *Controller) Degraded(n network.Network) error {
 			continue
 		}
 		errs = append(errs, c.o.Plugins.Watch(name))
+		if complainer, can := c.o.Plugins.(drivers.Complainer); can {
+			errs = append(errs, complainer.Complaint(name))
+		}
 	}
 	return errors.Join(errs...)
 }

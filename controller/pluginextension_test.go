@@ -4,7 +4,9 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/linkspan/linkspan/internal/nstest"
 	"github.com/linkspan/linkspan/plugin/plugintest"
@@ -21,7 +23,7 @@ func TestPluginExtensions(t *testing.T) {
 	var announced []string
 	var network messages.CreateNetworkRequest
 	var endpoint messages.CreateEndpointRequest
-	well := true
+	var unwell atomic.Bool
 	note := func(what string) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -46,7 +48,7 @@ func TestPluginExtensions(t *testing.T) {
 			return messages.JoinResponse{DisableGatewayService: true}, nil
 		},
 		Status: func(context.Context) (messages.StatusResponse, error) {
-			return messages.StatusResponse{Healthy: well, Message: "tired"}, nil
+			return messages.StatusResponse{Healthy: !unwell.Load(), Message: "tired"}, nil
 		},
 		Reconcile: func(_ context.Context, q messages.ReconcileRequest) (messages.ReconcileResponse, error) {
 			mu.Lock()
@@ -76,10 +78,23 @@ func TestPluginExtensions(t *testing.T) {
 	if err := p.plugins.Status(t.Context(), "lab-driver"); err != nil {
 		t.Error(err)
 	}
-	well = false
-	if err := p.plugins.Status(t.Context(), "lab-driver"); err == nil {
-		t.Error("a plugin that says that it is not well passes for well")
+	n, err := p.Network("lab")
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var following sync.WaitGroup
+	following.Go(func() { p.plugins.FollowStatus(ctx, 10*time.Millisecond) })
+	for _, well := range []bool{false, true} {
+		unwell.Store(!well)
+		if !nstest.Until(soon, func() bool { return (p.Degraded(n) == nil) == well }) {
+			t.Errorf("the plugin says that well is %v, the network: %v", well, p.Degraded(n))
+		}
 	}
+	unwell.Store(true)
+	other := spec("other", "lab")
+	p.run(t, other) // it is the plugin's to refuse
+	must(t, p.Detach(t.Context(), other.ID))
+	cancel()
+	following.Wait()
 
 	server.Stop()
 	mu.Lock()

@@ -93,6 +93,20 @@ type Held struct {
 // HeldEndpoint names an endpoint.
 type HeldEndpoint struct{ Network, Endpoint linkspan.ID }
 
+// Complainer is what Plugins may be, besides: for plugins that say by themselves
+// that they are not well.
+type Complainer interface {
+	// Complaint returns what a plugin said was wrong with it when it was asked
+	// last, or nil. It asks nobody.
+	Complaint(name string) error
+}
+
+// Forgetter is what Plugins may be, besides.
+type Forgetter interface {
+	// Abandon stops looking for a plugin, until somebody wants it again.
+	Abandon(name string)
+}
+
 // Reconciler is what Plugins may be, besides: for plugins that want to be told
 // from time to time what there is of them.
 type Reconciler interface {

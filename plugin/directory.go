@@ -161,6 +161,30 @@ func (d *Directory) Names(ctx context.Context, kind string) []string {
 	return names
 }
 
+// Used returns the plugins that somebody depends on and that answered last, by
+// name.
+func (d *Directory) Used() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var names []string
+	for name, line := range d.lines {
+		if line.wanted() && line.State() == nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Abandon stops looking for a plugin, until somebody calls it or depends on it
+// again.
+func (d *Directory) Abandon(name string) {
+	line := d.Line(name)
+	line.mu.Lock()
+	defer line.mu.Unlock()
+	line.used, line.cut, line.about, line.wire = false, nil, nil, nil
+}
+
 // Socket returns the URL at which a plugin listened when it was last found, or
 // the most likely one. It does not look.
 func (d *Directory) Socket(name string) string {

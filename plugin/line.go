@@ -200,12 +200,12 @@ func (l *Line) hangUp(cause error) {
 // redial asks, ever less often, until there is an answer.
 func (l *Line) redial() {
 	ctx := l.directory.life
-	for wait := 50 * time.Millisecond; sleep(ctx, wait); wait = min(2*wait, 5*time.Second) {
+	for wait := 50 * time.Millisecond; sleep(ctx, wait) && l.State() != nil; wait = min(2*wait, 5*time.Second) {
 		asked, cancel := context.WithTimeoutCause(ctx, l.directory.o.Brief, errSilent)
 		about, err := l.ask(asked)
 		cancel()
 		l.mu.Lock()
-		if err == nil {
+		if err == nil && l.cut != nil {
 			l.about, l.cut, l.another = &about, nil, false
 			l.mu.Unlock()
 			l.directory.o.Logf("plugin %s is back", l.name)

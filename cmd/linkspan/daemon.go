@@ -28,6 +28,9 @@ import (
 // shutdownTimeout bounds the wait for requests under way when the daemon ends.
 const shutdownTimeout = 10 * time.Second
 
+// askEvery is how often plugins that offer it are asked how they are.
+const askEvery = 5 * time.Second
+
 // stack is all that a daemon consists of, from the kernel upwards.
 type stack struct {
 	host       *kernel.Host
@@ -68,6 +71,7 @@ func runDaemon(ctx context.Context, config DaemonConfig) error {
 		logf("listening on %s", address)
 	}
 	s.containers.Resume()
+	go s.plugins.FollowStatus(ctx, askEvery)
 	select {
 	case <-ctx.Done():
 		return nil

@@ -21,7 +21,7 @@ func newPlugin(a *app) *cobra.Command {
 		Args:  unknownVerb,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPluginLs(a), newPluginInspect(a), newPluginCheck(a), newPluginServe(a))
+	cmd.AddCommand(newPluginLs(a), newPluginInspect(a), newPluginForget(a), newPluginCheck(a), newPluginServe(a))
 	return cmd
 }
 
@@ -90,6 +90,33 @@ func newPluginInspect(a *app) *cobra.Command {
 			encoder := json.NewEncoder(a.out)
 			encoder.SetIndent("", "    ")
 			return encoder.Encode(all)
+		},
+	}
+}
+
+func newPluginForget(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "forget PLUGIN [PLUGIN...]",
+		Short: "Give up on a plugin that will not come back: drop what waits for it",
+		Long: "Give up on a plugin that will not come back. Networks and endpoints whose removal waits for it (see plugin inspect) are gone\n" +
+			"then, but the plugin is never told: links, addresses and records that it made and kept outside the containers stay, and are its\n" +
+			"owner's to remove. Networks that are not removed yet are left alone: remove them first.",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			daemon, err := a.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			for _, name := range names {
+				var given api.GivenUp
+				if err := daemon.do(cmd.Context(), call{Method: "DELETE", Path: "/linkspan/v1/plugins/" + name}, &given); err != nil {
+					return err
+				}
+				for _, what := range given.Dropped {
+					fmt.Fprintf(a.out, "%s: gone, and plugin %s was not told\n", what, name)
+				}
+			}
+			return nil
 		},
 	}
 }

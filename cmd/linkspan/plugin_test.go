@@ -162,3 +162,31 @@ func TestPluginHangs(t *testing.T) {
 	s.do("network", "rm", "lab")
 	s.leave()
 }
+
+// A plugin that is gone for good keeps nothing of ours for ever.
+func TestPluginForgetStory(t *testing.T) {
+	s := newStory(t)
+	driver := plugintest.NewNetwork(s.machine)
+	server := plugintest.Serve(t, "/run/docker/plugins/lab-driver.sock", driver.Handler())
+	s.start()
+	s.do("network", "create", "-d", "lab-driver", "lab")
+	s.do("run", "-d", "--name", "web", "--network", "lab", "--rootfs", "/", "sleep", "1000")
+	if out, err := s.try("plugin", "forget", "lab-driver"); err == nil || !strings.Contains(out, "nothing waits") {
+		t.Errorf("forgetting a plugin that is there: %v %s", err, out)
+	}
+	server.Stop()
+	s.do("rm", "-f", "web")
+	s.try("network", "rm", "lab") //nolint:errcheck // it is refused as long as the endpoint is there
+	if out := s.do("plugin", "forget", "lab-driver"); !strings.Contains(out, "endpoint of container web: gone, and plugin lab-driver was not told") {
+		t.Errorf("forgetting: %s", out)
+	}
+	if out, err := s.try("network", "rm", "lab"); err == nil || !strings.Contains(out, "lab-driver") {
+		t.Errorf("removing a network whose plugin is away: %v %s", err, out)
+	}
+	s.do("plugin", "forget", "lab-driver")
+	if out := s.do("plugin", "ls", "-q"); out != "" {
+		t.Errorf("the plugin is still there: %s", out)
+	}
+	s.machine.Sh(t, "for l in /sys/class/net/pl*; do test ! -e $l || ip link del ${l##*/} || true; done")
+	s.leave()
+}

@@ -36,6 +36,11 @@ func (b pluginBook) Names(ctx context.Context, kind string) []string {
 	return b.plugins.Names(ctx, kind)
 }
 
+// GiveUp drops what waits for a plugin that will not come back.
+func (b pluginBook) GiveUp(ctx context.Context, name string) ([]string, error) {
+	return b.controller.GiveUp(ctx, name)
+}
+
 // Plugins describes all that there are.
 func (b pluginBook) Plugins(ctx context.Context) []api.Plugin {
 	all := []api.Plugin{}

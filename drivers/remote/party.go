@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/op"
@@ -17,6 +18,8 @@ import (
 type Plugins struct {
 	*plugin.Directory
 	Logf func(format string, args ...any)
+
+	complaints sync.Map // error by name of the plugin that said it last
 }
 
 // party is the plugin of an op. Its exported fields are stored.

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/drivers"
@@ -51,6 +52,42 @@ func (p *Plugins) Reconcile(ctx context.Context, name string, held drivers.Held)
 func (p *Plugins) offers(name, extension string) bool {
 	about, known := p.Line(name).Known()
 	return known && slices.Contains(about.Network.Extensions, extension)
+}
+
+// FollowStatus asks all plugins that offer it how they are, again and again until
+// ctx ends.
+func (p *Plugins) FollowStatus(ctx context.Context, every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		for _, name := range p.Used() {
+			if err := p.Status(ctx, name); err != nil && ctx.Err() == nil {
+				if _, known := p.complaints.Swap(name, err); !known {
+					p.Logf("%v", err)
+				}
+			} else {
+				p.complaints.Delete(name)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// Complaint returns what a plugin said was wrong with it when it was asked last.
+func (p *Plugins) Complaint(name string) error {
+	err, _ := p.complaints.Load(name)
+	complaint, _ := err.(error)
+	return complaint
+}
+
+// Abandon stops looking for a plugin, until somebody wants it again.
+func (p *Plugins) Abandon(name string) {
+	p.complaints.Delete(name)
+	p.Directory.Abandon(name)
 }
 
 // Status asks a plugin that offers it how it is. It returns nil for one that is
