@@ -32,6 +32,10 @@ type Fixture struct {
 	// macvlan network, say. Teardown takes it back.
 	Setup, Teardown string
 
+	// Others is how the names of links begin that the plan has somebody else make,
+	// such as a plugin: what is in their way is theirs to notice.
+	Others string
+
 	// Apart says that frames must not pass between the endpoints.
 	Apart bool
 }

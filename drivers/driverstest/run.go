@@ -307,7 +307,9 @@ func (s suite) strangers(t *testing.T) {
 	plan := s.whole()
 	old := strings.Fields(m.Sh(t, "ls /sys/class/net"))
 	m.do(plan)
-	made := slices.DeleteFunc(strings.Fields(m.Sh(t, "ls /sys/class/net")), func(name string) bool { return slices.Contains(old, name) })
+	made := slices.DeleteFunc(strings.Fields(m.Sh(t, "ls /sys/class/net")), func(name string) bool {
+		return slices.Contains(old, name) || s.Others != "" && strings.HasPrefix(name, s.Others)
+	})
 	m.undo(plan)
 	m.back("after Do and Undo")
 
