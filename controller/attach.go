@@ -64,7 +64,7 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 		return Attachment{}, setUpError(err)
 	}
 	var r reservation
-	err = c.whenFree(ctx, func() error {
+	err = c.withParts(ctx, func() error {
 		return c.o.Store.Defer(func(t store.Tables) (err error) {
 			r, err = c.reserveStart(t, owner, host, space)
 			return err
@@ -75,7 +75,7 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 	}
 	attachment := attachmentOf(r.sandbox.Value)
 	if r.ports, _, attachment.Holds, err = c.hold(owner, r.sandbox.Value.ID, r.ports, space, nil); err != nil {
-		return Attachment{}, setUpError(errors.Join(err, c.drop(r)))
+		return Attachment{}, setUpError(errors.Join(err, c.drop(ctx, r)))
 	}
 	attachment.Ports = r.ports.Value.Ports
 	plan, err := c.executor.Ask(ctx, r.plan())
@@ -154,7 +154,7 @@ func leftOf(err error) error {
 // left, they stay, and it is undone later.
 func (c *Controller) abandon(ctx context.Context, r reservation, err error) error {
 	if !errors.Is(err, op.ErrLeft) {
-		return errors.Join(err, c.drop(r))
+		return errors.Join(err, c.drop(ctx, r))
 	}
 	putErr := c.o.Store.Defer(func(t store.Tables) error {
 		r.put(t, store.Deleting)
@@ -166,11 +166,16 @@ func (c *Controller) abandon(ctx context.Context, r reservation, err error) erro
 	return errors.Join(err, putErr)
 }
 
-func (c *Controller) drop(r reservation) error {
-	return c.o.Store.Defer(func(t store.Tables) error {
+// drop drops the rows of what is undone.
+func (c *Controller) drop(ctx context.Context, r reservation) error {
+	err := c.o.Store.Defer(func(t store.Tables) error {
 		r.drop(t)
 		return nil
 	})
+	for _, row := range r.endpoints {
+		c.retire(ctx, row.Value.Network)
+	}
+	return err
 }
 
 // donor returns the live sandbox that a container borrows, or nil if it has
@@ -306,7 +311,7 @@ func (c *Controller) takeAway(ctx context.Context, r reservation) ([]store.Row[e
 	if own == nil {
 		undone.sandbox = r.sandbox
 	}
-	return undone.endpoints, errors.Join(append(errs, own, c.drop(undone))...)
+	return undone.endpoints, errors.Join(append(errs, own, c.drop(ctx, undone))...)
 }
 
 func (c *Controller) emit(action string, e endpoint.Endpoint) {

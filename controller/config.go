@@ -28,13 +28,13 @@ func (c *Controller) Reserve(ctr Container) error {
 	if err != nil {
 		return err
 	}
-	return c.o.Store.Update(func(t store.Tables) error {
+	err = c.o.Store.Update(func(t store.Tables) error {
 		if cfg.Links, err = resolveLinks(t, ctr, cfg); err != nil {
 			return err
 		}
 		for i := range cfg.Attachments {
-			row, err := findNetwork(t, cfg.Attachments[i].Network)
-			if err != nil {
+			row, missing := findNetwork(t, cfg.Attachments[i].Network)
+			if missing != nil {
 				continue // it may be made before the container starts
 			}
 			cfg.Attachments[i].NetworkID = row.Value.ID
@@ -45,6 +45,10 @@ func (c *Controller) Reserve(ctr Container) error {
 		t.Configs.Put(cfg.Owner, store.Row[store.Config]{Value: cfg, Phase: store.Ready})
 		return nil
 	})
+	if err == nil && hasStatic(cfg) {
+		c.followHolds(c.life)
+	}
+	return err
 }
 
 // Rename follows the new name of a container: in names from now on, and in
@@ -71,12 +75,14 @@ func (c *Controller) Rename(owner linkspan.ID, name string) error {
 	if err == nil {
 		c.announceNames(owner)
 		c.refreshLinkers(owner)
+		c.renameShared(owner)
 	}
 	return err
 }
 
 // Forget drops what a removed container wanted: its static addresses are free.
 func (c *Controller) Forget(owner linkspan.ID) error {
+	c.release(c.life, owner)
 	return c.o.Store.Update(func(t store.Tables) error {
 		t.Configs.Delete(owner)
 		return nil

@@ -29,21 +29,24 @@ func (c *Controller) Connect(ctx context.Context, ref string, owner linkspan.ID,
 	}
 	var live reservation
 	running := false
-	err = c.whenFree(ctx, func() error {
+	err = c.withParts(ctx, func() error {
 		return c.o.Store.Update(func(t store.Tables) (err error) {
 			live, running, err = c.reserveConnect(t, ref, owner, settings)
 			return err
 		})
 	})
+	if err == nil && hasStatic(live.config) {
+		c.followHolds(ctx)
+	}
 	if err != nil || !running {
 		return err
 	}
 	added := live.endpoints[0]
 	if added.Plan, err = c.executor.Ask(ctx, added.Plan); err != nil {
-		return c.abandonEndpoint(added, err)
+		return c.abandonEndpoint(ctx, added, err)
 	}
 	if added, err = c.complete(ctx, live.sandbox.Value, added); err != nil {
-		return c.abandonEndpoint(added, errors.Join(err, leftOf(c.executor.Undo(ctx, added.Plan))))
+		return c.abandonEndpoint(ctx, added, errors.Join(err, leftOf(c.executor.Undo(ctx, added.Plan))))
 	}
 	live.links[0].endpoint = added.Value
 	c.readyToAnnounce(live.links)
@@ -58,7 +61,7 @@ func (c *Controller) Connect(ctx context.Context, ref string, owner linkspan.ID,
 	})
 	if err != nil {
 		c.hush(added.Value.ID)
-		return c.abandonEndpoint(added, errors.Join(err, leftOf(c.executor.Undo(ctx, added.Plan))))
+		return c.abandonEndpoint(ctx, added, errors.Join(err, leftOf(c.executor.Undo(ctx, added.Plan))))
 	}
 	if err := c.settle(ctx, owner, host); err != nil {
 		return errors.Join(err, c.takeBack(ctx, added, host))
@@ -76,8 +79,8 @@ func (c *Controller) live(owner linkspan.ID) (yes bool) {
 
 // abandonEndpoint drops the row of a connection that failed and was undone, and
 // the wish for it. If something is left, the row stays, and it is undone later.
-func (c *Controller) abandonEndpoint(row store.Row[endpoint.Endpoint], err error) error {
-	dropErr := c.dropEndpoint(row.Value)
+func (c *Controller) abandonEndpoint(ctx context.Context, row store.Row[endpoint.Endpoint], err error) error {
+	dropErr := c.dropEndpoint(ctx, row.Value)
 	if errors.Is(err, op.ErrLeft) {
 		row.Phase = store.Deleting
 		dropErr = errors.Join(dropErr, c.o.Store.Defer(func(t store.Tables) error {
@@ -104,7 +107,7 @@ func (c *Controller) takeBack(ctx context.Context, added store.Row[endpoint.Endp
 		return fmt.Errorf("taking the connection back: %w", err)
 	}
 	c.forgetNames(added.Value)
-	return c.dropEndpoint(added.Value)
+	return c.dropEndpoint(ctx, added.Value)
 }
 
 // reserveConnect is the pure part of Connect. The second result tells whether
@@ -179,8 +182,8 @@ func without(all []endpoint.Config, other endpoint.Config) []endpoint.Config {
 	})
 }
 
-func (c *Controller) dropEndpoint(e endpoint.Endpoint) error {
-	return c.o.Store.Update(func(t store.Tables) error {
+func (c *Controller) dropEndpoint(ctx context.Context, e endpoint.Endpoint) error {
+	err := c.o.Store.Update(func(t store.Tables) error {
 		t.Endpoints.Delete(e.ID)
 		if config, ok := t.Configs.Get(e.Owner); ok {
 			config.Value.Attachments = without(config.Value.Attachments, e.Config)
@@ -188,6 +191,8 @@ func (c *Controller) dropEndpoint(e endpoint.Endpoint) error {
 		}
 		return nil
 	})
+	c.retire(ctx, e.Network)
+	return err
 }
 
 // Disconnect takes a container off a network. With force, a network or an
@@ -206,8 +211,12 @@ func (c *Controller) Disconnect(ctx context.Context, ref string, owner linkspan.
 	switch {
 	case force && errors.Is(err, linkspan.ErrNotFound):
 		return nil
-	case err != nil, !running:
+	case err != nil:
 		return err
+	}
+	c.followHolds(ctx)
+	if !running {
+		return nil
 	}
 	c.forgetNames(gone.Value)
 	c.hush(gone.Value.ID)

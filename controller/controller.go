@@ -41,6 +41,7 @@ type Options struct {
 	Plugins  drivers.Plugins           // further drivers, which are programs of their own; nil: none
 	Firewall firewall.Backend
 	Guard    firewall.Guard // of bridge ports; nil: none
+	Cluster  Cluster        // what this host shares with others; nil: nothing
 	Holder   Holder         // keeps the sockets of published ports
 	ExecRoot string         // live files of sandboxes go to its folder sandboxes/
 
@@ -93,7 +94,12 @@ type Controller struct {
 	unguarded atomic.Pointer[error] // why this kernel cannot guard ports
 	mending   sync.Mutex            // held while the firewall's rules are compared and put back
 
-	peers *peerings // of networks that span hosts
+	peers  *peerings   // of networks that span hosts
+	spread sync.Mutex  // held while peers are read and handed on: the last to do so knows most
+	listed atomic.Bool // the cluster's store was read at least once
+
+	holding sync.Mutex // held while holds are compared with what is wanted
+	holds   map[hold]bool
 
 	mu         sync.Mutex
 	zones      map[linkspan.ID]*dns.Zone     // by network
@@ -127,6 +133,7 @@ func New(o Options) *Controller {
 		announcing: make(map[linkspan.ID]announcement),
 		writing:    make(map[linkspan.ID]*sync.Mutex),
 		healing:    make(map[string]bool),
+		holds:      make(map[hold]bool),
 		life:       life,
 		stop:       stop,
 		unfollow:   func() {},

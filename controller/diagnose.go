@@ -29,6 +29,7 @@ func (c *Controller) Diagnose(ctx context.Context) ([]doctor.Finding, error) {
 		return nil, err
 	}
 	found = append(found, entries...)
+	found = append(found, c.sharedFindings()...)
 	orphans, err := c.orphans()
 	for _, name := range orphans {
 		found = append(found, doctor.Finding{
@@ -64,7 +65,7 @@ func (c *Controller) Repair(ctx context.Context) {
 func (c *Controller) subjects() (subjects []doctor.Subject, four, six []string) {
 	for _, n := range c.Networks() {
 		driver, err := c.driver(n.Driver)
-		if err != nil || n.ConfigOnly || len(n.Pools) == 0 {
+		if err != nil || n.ConfigOnly || len(n.Pools) == 0 || n.Shared && c.partlessHere(n.ID) {
 			continue
 		}
 		subject := doctor.Subject{Name: n.Name, Pools: n.Pools, IPv4: n.IPv4, IPv6: n.IPv6}

@@ -38,6 +38,9 @@ func (c *Controller) ExplainCreate(ctx context.Context, spec NetworkSpec) (op.Pl
 	if n, err = c.adopt(ctx, n, driver); err != nil {
 		return nil, err
 	}
+	if spansHosts(n, driver) {
+		return nil, c.explainShared(ctx, n, driver)
+	}
 	taken, err := c.takenFor(n)
 	if err != nil {
 		return nil, err
@@ -75,15 +78,19 @@ func (c *Controller) ExplainAttach(ctr Container) (op.Plan, error) {
 		return nil, err
 	}
 	var r reservation
+	var parts op.Plan
 	err = c.explain(func(t store.Tables) error {
 		if cfg.Links, err = resolveLinks(t, ctr, cfg); err != nil {
 			return err
 		}
 		t.Configs.Put(cfg.Owner, store.Row[store.Config]{Value: cfg, Phase: store.Ready})
-		r, err = c.reserveStart(t, cfg.Owner, host, space)
+		parts, err = c.partsFor(t, func() error {
+			r, err = c.reserveStart(t, cfg.Owner, host, space)
+			return err
+		})
 		return err
 	})
-	return r.plan(), err
+	return slices.Concat(parts, r.plan()), err
 }
 
 // ExplainConnect returns the plan that Connect would carry out now. It is empty
@@ -95,12 +102,17 @@ func (c *Controller) ExplainConnect(ref string, owner linkspan.ID, settings *api
 	}
 	var plan op.Plan
 	err = c.explain(func(t store.Tables) error {
-		r, running, failed := c.reserveConnect(t, ref, owner, settings)
+		var r reservation
+		running := false
+		parts, failed := c.partsFor(t, func() (err error) {
+			r, running, err = c.reserveConnect(t, ref, owner, settings)
+			return err
+		})
 		if failed != nil || !running {
 			return failed
 		}
 		q, failed := c.consequencesOf(t, owner, host)
-		plan = r.endpoints[0].Plan
+		plan = slices.Concat(parts, r.endpoints[0].Plan)
 		if q.gateways.Value != q.old.Value {
 			plan = slices.Concat(plan, q.gateways.Plan)
 		}

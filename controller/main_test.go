@@ -42,6 +42,7 @@ type daemon struct {
 	*controller.Controller
 	store  *store.Store
 	shims  *shims
+	mu     sync.Mutex // of events
 	events []controller.Event
 	traced atomic.Int64 // kernel operations
 }
@@ -186,16 +187,9 @@ func opened(t testing.TB, m *nstest.Machine, r roots, change ...func(*controller
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, _, err := store.Open(store.Options{
-		DataRoot: r.data, ExecRoot: r.exec, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds(), iptables.Kinds()),
-		Quarantine: func(err error) { t.Errorf("quarantine: %v", err) },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &daemon{store: s, shims: r.shims}
+	d := &daemon{shims: r.shims}
 	o := controller.Options{
-		Host: m.Host(), Store: s, Holder: r.shims, Firewall: nftables.Backend{}, Guard: nftables.Backend{}, ExecRoot: r.exec,
+		Host: m.Host(), Holder: r.shims, Firewall: nftables.Backend{}, Guard: nftables.Backend{}, ExecRoot: r.exec,
 		Drivers: map[string]drivers.Driver{
 			"bridge": bridge.Driver{}, "container": joined.Driver{}, "host": host.Driver{}, "ipvlan": macvlan.IPvlan{}, "macvlan": macvlan.Driver{}, "null": none.Driver{},
 		},
@@ -203,13 +197,27 @@ func opened(t testing.TB, m *nstest.Machine, r roots, change ...func(*controller
 			Bases4: ipam.DefaultBases(), Bases6: ipam.DefaultBases6("test"), ResolvConf: filepath.Join(r.data, "resolv.conf"),
 			Options: bridge.DefaultOptions("linkspan0", 0, true),
 		},
-		Events: func(e controller.Event) { d.events = append(d.events, e) },
-		Trace:  func(op.Event) { d.traced.Add(1) },
-		Logf:   t.Logf,
+		Events: func(e controller.Event) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.events = append(d.events, e)
+		},
+		Trace: func(op.Event) { d.traced.Add(1) },
+		Logf:  t.Logf,
 	}
 	for _, f := range change {
 		f(&o)
 	}
+	if o.Store == nil {
+		o.Store, _, err = store.Open(store.Options{
+			DataRoot: r.data, ExecRoot: r.exec, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds(), iptables.Kinds(), controller.Kinds(o.Cluster)),
+			Quarantine: func(err error) { t.Errorf("quarantine: %v", err) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.store = o.Store
 	d.Controller = controller.New(o)
 	t.Cleanup(func() { d.stop(t) })
 	return d

@@ -48,10 +48,17 @@ func (c *Controller) createNetwork(ctx context.Context, spec NetworkSpec) (netwo
 	if n, err = c.adopt(ctx, n, driver); err != nil {
 		return n, err
 	}
+	spans := spansHosts(n, driver)
+	if spans && c.o.Cluster == nil {
+		return n, noCluster(n)
+	}
 	if chooser, ok := driver.(drivers.GatewayChooser); ok && !n.ConfigOnly {
 		if n.NoGateway4, n.NoGateway6, err = chooser.SkipGateways(ctx, n); err != nil {
 			return n, err
 		}
+	}
+	if spans {
+		return c.createShared(ctx, n, driver)
 	}
 	taken, err := c.takenFor(n)
 	if err != nil {

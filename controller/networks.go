@@ -17,6 +17,9 @@ import (
 // RemoveNetwork undoes a network's stored plan. It refuses with the holders'
 // names while endpoints are attached.
 func (c *Controller) RemoveNetwork(ctx context.Context, ref string) error {
+	if n, err := c.Network(ref); err == nil && n.Shared {
+		return c.removeShared(ctx, n)
+	}
 	var row store.Row[network.Network]
 	err := c.whenFree(ctx, func() error {
 		return c.o.Store.Update(func(t store.Tables) (err error) {
@@ -146,11 +149,20 @@ func findNetwork(t store.Tables, ref string) (store.Row[network.Network], error)
 }
 
 // named returns the networks of a name that are ready: one, or none.
+// Of one here and one that was made on another host, it is the one here.
 func named(t store.Tables, name string) (found []store.Row[network.Network]) {
+	var shared []store.Row[network.Network]
 	for _, row := range t.By.NetworksByName.All(name) {
-		if row.Phase == store.Ready {
+		switch {
+		case row.Phase != store.Ready:
+		case row.Value.Shared:
+			shared = append(shared, row)
+		default:
 			found = append(found, row)
 		}
+	}
+	if len(found) == 0 {
+		return shared
 	}
 	return found
 }
@@ -169,9 +181,20 @@ func (c *Controller) Networks() []network.Network {
 	return all
 }
 
-// Endpoints returns the live endpoints of a network, by container name.
+// Endpoints returns the live endpoints of a network, by container name, wherever
+// they are. Those on other hosts have no sandbox.
 func (c *Controller) Endpoints(id linkspan.ID) (found []endpoint.Endpoint) {
-	c.o.Store.View(func(t store.Tables) { found = endpointsOf(t, id) })
+	var row store.Row[network.Network]
+	c.o.Store.View(func(t store.Tables) {
+		row, _ = t.Networks.Get(id)
+		found = endpointsOf(t, id)
+	})
+	for _, e := range c.elsewhere(row.Value) {
+		found = append(found, endpoint.Endpoint{
+			ID: e.ID, Network: e.Network, Owner: e.Owner, Name: e.Name, IPv4: e.IPv4, IPv6: e.IPv6, MAC: e.MAC, DNSNames: e.DNSNames,
+		})
+	}
+	sort.Slice(found, func(i, j int) bool { return found[i].Name < found[j].Name })
 	return found
 }
 
@@ -199,7 +222,7 @@ func (c *Controller) Prune(ctx context.Context, match func(network.Network) bool
 	var removed []string
 	var errs []error
 	for _, n := range unused {
-		if !match(n) {
+		if !match(n) || len(c.elsewhere(n)) > 0 {
 			continue
 		}
 		err := c.RemoveNetwork(ctx, string(n.ID))

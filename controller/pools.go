@@ -94,7 +94,7 @@ func (c *Controller) choosePools(t store.Tables, n network.Network, traits drive
 	networks := t.By.Holdings.All()
 	var pools []ipam.Pool
 	for _, wanted := range completePools(n) {
-		pool, err := c.choosePool(wanted, networks, taken)
+		pool, err := c.choosePool(n, wanted, networks, taken)
 		if err != nil {
 			return nil, err
 		}
@@ -132,7 +132,7 @@ func nullPools(n network.Network) ([]ipam.Pool, error) {
 	return pools, nil
 }
 
-func (c *Controller) choosePool(pool ipam.Pool, networks, taken []ipam.Holding) (ipam.Pool, error) {
+func (c *Controller) choosePool(n network.Network, pool ipam.Pool, networks, taken []ipam.Holding) (ipam.Pool, error) {
 	subnet := pool.Subnet
 	if !subnet.Addr().IsUnspecified() {
 		// What the user chose may lie on a route of the host's; that is theirs to know.
@@ -141,6 +141,9 @@ func (c *Controller) choosePool(pool ipam.Pool, networks, taken []ipam.Holding) 
 	bases := c.o.Defaults.Bases4
 	if subnet.Addr().Is6() {
 		bases = c.o.Defaults.Bases6
+	}
+	if n.Shared && subnet.Addr().Is4() {
+		bases = ipam.ClusterBases()
 	}
 	all := slices.Clone(networks)
 	for _, holding := range taken {

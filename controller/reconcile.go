@@ -53,6 +53,10 @@ func (c *Controller) Recover(ctx context.Context) error {
 	c.stopped.Go(func() { c.retry(c.life) })
 	c.stopped.Go(func() { c.guardRules(c.life) })
 	c.stopped.Go(func() { c.peers.guard(c.life) })
+	if c.o.Cluster != nil {
+		c.resumeCluster()
+		c.stopped.Go(func() { c.followCluster(c.life) })
+	}
 	c.healAll()
 	return nil
 }
@@ -199,20 +203,26 @@ func (c *Controller) finishEndpoint(ctx context.Context, row store.Row[endpoint.
 	if err := c.executor.Undo(ctx, row.Plan); err != nil {
 		return err
 	}
-	return c.o.Store.Defer(func(t store.Tables) error {
+	err := c.o.Store.Defer(func(t store.Tables) error {
 		t.Endpoints.Delete(row.Value.ID)
 		return nil
 	})
+	c.retire(ctx, row.Value.Network)
+	return err
 }
 
 // recoverNetworks checks all networks, and plans those anew whose plan died
 // with an earlier life of the kernel. One that fails stays, and is reported.
 func (c *Controller) recoverNetworks(ctx context.Context, seen seen) {
+	c.retire(ctx, c.unused()...)
 	for _, n := range c.Networks() {
 		c.openZone(n)
 		row, err := c.networkRow(string(n.ID))
 		if err != nil || row.Phase != store.Ready {
 			continue
+		}
+		if n.Shared && row.Plan == nil {
+			continue // its part is made when it is needed
 		}
 		if row.Plan == nil {
 			err = c.replanNetwork(ctx, n)
@@ -389,6 +399,8 @@ func (c *Controller) retry(ctx context.Context) {
 			return
 		case <-ticker.C:
 			c.retryDeleting(ctx, func(op.Plan) bool { return true })
+			c.retire(ctx, c.unused()...)
+			c.followHolds(ctx)
 		}
 	}
 }

@@ -155,6 +155,12 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox
 	if err := checkFree(row); err != nil {
 		return none, n, err
 	}
+	if n.Shared && c.o.Cluster == nil {
+		return none, n, noCluster(n)
+	}
+	if n.Shared && row.Plan == nil {
+		return none, n, partless{n}
+	}
 	if n.ConfigOnly {
 		return none, n, linkspan.Errorf(linkspan.ErrForbidden, "cannot create endpoint on configuration-only network: %s lends its settings to others (see: linkspan network create --config-from %s)", n.Name, n.Name)
 	}
@@ -166,7 +172,7 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox
 		ID: linkspan.NewID(), Network: n.ID, Sandbox: s.ID, Owner: cfg.Owner, Name: cfg.Name, Config: want,
 		MAC: want.MAC, HostMAC: n.PortMAC(), DNSNames: c.dnsNames(cfg, n, want),
 	}
-	if err = checkNeighbours(t, n, e); err != nil {
+	if err = c.checkNeighbours(t, n, e); err != nil {
 		return none, n, err
 	}
 	_, asks := driver.(drivers.Asker)
@@ -177,12 +183,14 @@ func (c *Controller) reserveEndpoint(t store.Tables, cfg store.Config, s sandbox
 	if traits.SharedMAC && e.MAC != "" {
 		return none, n, linkspan.Errorf(linkspan.ErrInvalid, "%s interfaces do not support custom mac address assignment", n.Driver)
 	}
-	for !asks && !traits.SharedMAC && (e.MAC == "" || macHolder(t, n, e.MAC) != "") {
+	for !asks && !traits.SharedMAC && (e.MAC == "" || c.macHolder(t, n, e.MAC) != "") {
 		e.MAC = network.RandomMAC()
 	}
 	e.Interface = interfaceName(n, want, taken)
-	if addresses := c.addresses(n); addresses != nil {
-		leased, plan, failed := addresses.Endpoint(n, e, nil)
+	if lessor := c.lessor(n); lessor != nil {
+		asked := n
+		asked.IPv6 = n.IPv6 && !cfg.NoIPv6
+		leased, plan, failed := lessor.Endpoint(asked, e, nil)
 		return store.Row[endpoint.Endpoint]{Value: leased, Phase: store.Creating, Plan: plan}, n, failed
 	}
 	if traits.Addresses {
@@ -210,20 +218,25 @@ func findAttached(t store.Tables, want endpoint.Config) (store.Row[network.Netwo
 
 // checkNeighbours refuses a second endpoint of one name, and a MAC that another
 // endpoint of the network has.
-func checkNeighbours(t store.Tables, n network.Network, e endpoint.Endpoint) error {
+func (c *Controller) checkNeighbours(t store.Tables, n network.Network, e endpoint.Endpoint) error {
 	for _, other := range t.By.EndpointsByName.All(store.Member{Network: n.ID, Name: e.Name}) {
 		if other.Phase == store.Deleting {
 			continue // what is left of an earlier run
 		}
 		return linkspan.Errorf(linkspan.ErrForbidden, "endpoint with name %s already exists in network %s", e.Name, n.Name)
 	}
-	if who := macHolder(t, n, e.MAC); e.MAC != "" && who != "" {
+	if who := c.macHolder(t, n, e.MAC); e.MAC != "" && who != "" {
 		return linkspan.Errorf(linkspan.ErrForbidden, "MAC address %s is in use: it is held by container %s on network %s", e.MAC, who, n.Name)
 	}
 	return nil
 }
 
-func macHolder(t store.Tables, n network.Network, mac string) string {
+func (c *Controller) macHolder(t store.Tables, n network.Network, mac string) string {
+	for _, e := range c.elsewhere(n) {
+		if e.MAC == mac {
+			return e.Name + " on host " + c.hostOf(e)
+		}
+	}
 	row, _ := t.By.EndpointsByMAC.First(store.Hardware{Network: n.ID, MAC: mac})
 	return row.Value.Name
 }

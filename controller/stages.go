@@ -190,7 +190,7 @@ func prefixes(t store.Tables, taken []ipam.Holding) []string {
 func (c *Controller) staged(n network.Network) bool {
 	driver, err := c.driver(n.Driver)
 	_, asks := driver.(drivers.Asker)
-	return err == nil && asks || c.addresses(n) != nil
+	return err == nil && asks || c.lessor(n) != nil
 }
 
 func (c *Controller) anyStaged(r reservation) bool {
@@ -265,10 +265,10 @@ func (c *Controller) stagesOf(n network.Network, s sandbox.Sandbox) []stage {
 		return nil
 	}
 	var stages []stage
-	if addresses := c.addresses(n); addresses != nil {
+	if lessor := c.lessor(n); lessor != nil {
 		stages = append(stages,
 			stage{plan: func(e endpoint.Endpoint, done op.Plan, _ func(string) string) (endpoint.Endpoint, op.Plan, error) {
-				return addresses.Endpoint(n, e, done)
+				return lessor.Endpoint(n, e, done)
 			}},
 			stage{once: true, plan: func(e endpoint.Endpoint, _ op.Plan, _ func(string) string) (endpoint.Endpoint, op.Plan, error) {
 				plan, err := driver.Endpoint(n, e, s)

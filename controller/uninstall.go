@@ -15,7 +15,7 @@ import (
 // makes the predefined networks anew.
 func (c *Controller) Uninstall(ctx context.Context) error {
 	for _, n := range c.Networks() {
-		if !network.Predefined(n.Name) {
+		if !network.Predefined(n.Name) && !n.Shared { // those are other hosts' too
 			return linkspan.Errorf(linkspan.ErrForbidden, "network %s is there still: remove it first (see: linkspan network rm %s)", n.Name, n.Name)
 		}
 	}

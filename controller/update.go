@@ -170,6 +170,8 @@ func (c *Controller) changeable(row store.Row[network.Network]) (drivers.Driver,
 		return nil, linkspan.Errorf(linkspan.ErrForbidden, "%s is a pre-defined network and cannot be changed: its settings are those of the daemon (see: linkspan daemon --help)", n.Name)
 	case n.ConfigOnly:
 		return nil, linkspan.Errorf(linkspan.ErrForbidden, "configuration network %s cannot be changed: networks have copied its settings", n.Name)
+	case n.Shared:
+		return nil, linkspan.Errorf(linkspan.ErrNotImplemented, "network %s cannot be changed in place: hosts share it, and each has its part of it as it is", n.Name)
 	case row.Phase != store.Ready:
 		return nil, linkspan.Errorf(linkspan.ErrNotFound, "network %s not found: it is being removed", n.Name)
 	}
@@ -326,9 +328,14 @@ func (c *Controller) goBack(ch change) error {
 // ended.
 func (c *Controller) takeBackChanges(ctx context.Context) {
 	var changes []change
+	var parts []store.Row[network.Network]
 	c.o.Store.View(func(t store.Tables) {
 		for _, row := range t.Networks.All() {
 			if row.Was == nil {
+				continue
+			}
+			if row.Value.Shared {
+				parts = append(parts, row)
 				continue
 			}
 			ch := change{network: row}
@@ -346,6 +353,9 @@ func (c *Controller) takeBackChanges(ctx context.Context) {
 			changes = append(changes, ch)
 		}
 	})
+	for _, row := range parts {
+		c.note("taking this host's part of network "+row.Value.Name+" back", c.takeBackPart(ctx, row))
+	}
 	for _, ch := range changes {
 		what := "taking the update of network " + ch.network.Value.Name + " back"
 		c.note(what, c.undoChange(ctx, ch))

@@ -43,6 +43,8 @@ const (
 	ReasonMissingFeature = "missing-feature"
 	ReasonPoolOnRoute    = "pool-on-route"
 	ReasonDiffers        = "differs-from-plan"
+	ReasonCluster        = "cluster-store"
+	ReasonStranded       = "lost-address"
 	ReasonUnfinished     = "unfinished"
 	ReasonOrphan         = "orphan"
 	ReasonEntries        = "entries-repaired"

@@ -70,6 +70,10 @@ type Network struct {
 	PoolIDs      []string `json:",omitempty"`
 	AddressSpace string   `json:",omitempty"`
 
+	// Shared says that the record is the cluster's: all hosts know the network, and
+	// each makes its part of it when it needs it.
+	Shared bool `json:",omitempty"`
+
 	// VNI is the VXLAN network identifier (RFC 7348) of a network that spans hosts.
 	VNI uint32 `json:",omitempty"`
 
