@@ -17,7 +17,7 @@ import (
 // type. That of bridges is set by flags.
 func builtIn(bridges bridge.Driver) map[string]drivers.Driver {
 	return map[string]drivers.Driver{
-		"bridge": bridges, "container": container.Driver{}, "host": host.Driver{}, "ipvlan": macvlan.IPvlan{}, "macvlan": macvlan.Driver{}, "null": none.Driver{}, "overlay": overlay.Driver{},
+		"bridge": bridges, "container": container.Driver{}, "host": host.Driver{}, "ipvlan": macvlan.IPvlan{}, "macvlan": macvlan.Driver{}, "null": none.Driver{}, "overlay": overlay.Driver{Bridge: bridges},
 	}
 }
 

@@ -51,6 +51,8 @@ import (
 // that has no cluster: it plans with examples of what the cluster would give,
 // and Check refuses every network.
 type Driver struct {
+	Bridge bridge.Driver // of what a network is on this host alone
+
 	VTEP netip.Addr // where the tunnels of this host end
 	MTU  int        // of the link that has it, in bytes; 0: 1500
 }
@@ -105,7 +107,7 @@ func (d Driver) Check(ctx context.Context, h *kernel.Host, n network.Network) er
 	if err != nil {
 		return err
 	}
-	return bridge.Driver{}.Check(ctx, h, local)
+	return d.Bridge.Check(ctx, h, local)
 }
 
 // checkKernel names the kinds of link that are missing.
@@ -187,7 +189,7 @@ func (d Driver) Network(n network.Network) (op.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan, err := bridge.Driver{}.Network(local)
+	plan, err := d.Bridge.Network(local)
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +238,7 @@ func (d Driver) Endpoint(n network.Network, e endpoint.Endpoint, s sandbox.Sandb
 	if err != nil {
 		return nil, err
 	}
-	return bridge.Driver{}.Endpoint(local, e, s)
+	return d.Bridge.Endpoint(local, e, s)
 }
 
 // Peers plans three entries for each endpoint elsewhere: by which tunnel its MAC
@@ -269,7 +271,7 @@ func (d Driver) Rules(n network.Network) (firewall.Network, error) {
 	if err != nil {
 		return firewall.Network{}, err
 	}
-	return bridge.Driver{}.Rules(local)
+	return d.Bridge.Rules(local)
 }
 
 // device returns the name of the tunnel device of a network.
