@@ -2,10 +2,12 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/linkspan/linkspan"
@@ -54,6 +56,12 @@ func (c *Cluster) agree(ctx context.Context, keys []string, extra ...clientv3.Op
 			answer, err = client.Txn(ctx).If(step.compare...).Then(append(step.then, extra...)...).Else(step.look...).Commit()
 			return err
 		})
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			err = c.ask(ctx, c.renewBoth)
+			if err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return err
 		}

@@ -39,8 +39,8 @@ func (c *Cluster) ask(ctx context.Context, question func(context.Context, *clien
 	var err error
 	for range 2 {
 		c.mu.Lock()
-		client, down := c.client, c.link.err
-		if down != nil || client == nil {
+		client := c.client
+		if c.link.away || client == nil {
 			err = c.down()
 			c.mu.Unlock()
 			return &unanswered{err}

@@ -254,11 +254,11 @@ func (c *Cluster) Leave(ctx context.Context, e Endpoint) error {
 	}
 	c.mirror.changed(e.Network)
 	c.tell()
-	down := c.link.err != nil
+	away := c.link.away
 	c.own.begin(e.ID, e.Owner)
 	c.mu.Unlock()
 	var err error
-	if !down {
+	if !away {
 		err = c.agree(ctx, keys)
 	}
 	c.mu.Lock()
@@ -322,11 +322,11 @@ func (c *Cluster) Hold(ctx context.Context, n network.Network, e Endpoint) error
 func (c *Cluster) Release(ctx context.Context, network, owner linkspan.ID) error {
 	c.mu.Lock()
 	keys := c.unwantHold(holder{network, owner})
-	down := c.link.err != nil
+	away := c.link.away
 	c.own.begin(owner)
 	c.mu.Unlock()
 	var err error
-	if !down {
+	if !away {
 		err = c.agree(ctx, keys)
 	}
 	c.mu.Lock()

@@ -57,6 +57,17 @@ func (c *Cluster) keep(ctx context.Context, l *lease) {
 	}
 }
 
+// renewBoth makes sure that both leases are there.
+func (c *Cluster) renewBoth(ctx context.Context, _ *clientv3.Client) error {
+	for _, l := range []*lease{c.life, c.claim} {
+		if _, err := c.renew(ctx, l); err != nil {
+			return err
+		}
+	}
+	c.poke()
+	return nil
+}
+
 func (c *Cluster) listed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

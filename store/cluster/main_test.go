@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -20,8 +21,18 @@ func TestMain(m *testing.M) { nstest.Main(m) }
 // patience is how long what should happen may take.
 const patience = 60 * time.Second
 
-// host opens a host of the cluster, on a machine.
-func host(t testing.TB, m *nstest.Machine, number int, store string, change ...func(*cluster.Options)) *cluster.Cluster {
+type machine = *nstest.Machine
+
+// host opens a host of the cluster, on a machine, that has nothing yet.
+func host(t testing.TB, m machine, number int, store string, change ...func(*cluster.Options)) *cluster.Cluster {
+	t.Helper()
+	c := opened(t, m, number, store, change...)
+	c.Resume(nil, nil)
+	return c
+}
+
+// opened is host before it said what it has.
+func opened(t testing.TB, m machine, number int, store string, change ...func(*cluster.Options)) *cluster.Cluster {
 	t.Helper()
 	o, err := cluster.ParseStore(store, nil)
 	must(t, err)
@@ -36,7 +47,6 @@ func host(t testing.TB, m *nstest.Machine, number int, store string, change ...f
 	c, err := cluster.Open(context.Background(), o)
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close()) })
-	c.Resume(nil, nil)
 	return c
 }
 
@@ -61,12 +71,24 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// lab makes a network.
+// lab makes a network. Like join, it asks again when the machine is so busy that
+// the store seems away.
 func lab(t testing.TB, c *cluster.Cluster, name, subnet string, change ...func(*network.Network)) network.Network {
 	t.Helper()
-	n, err := c.CreateNetwork(t.Context(), record(name, subnet, change...))
+	choose := record(name, subnet, change...)
+	return persistent(t, func() (network.Network, error) { return c.CreateNetwork(t.Context(), choose) })
+}
+
+func persistent[T any](t testing.TB, try func() (T, error)) T {
+	t.Helper()
+	var got T
+	var err error
+	nstest.Until(patience, func() bool {
+		got, err = try()
+		return !errors.Is(err, linkspan.ErrUnavailable)
+	})
 	must(t, err)
-	return n
+	return got
 }
 
 func record(name, subnet string, change ...func(*network.Network)) func([]network.Network, uint32) (network.Network, error) {
@@ -91,7 +113,9 @@ func container(name string) cluster.Endpoint {
 
 func join(t testing.TB, c *cluster.Cluster, n network.Network, e cluster.Endpoint) cluster.Endpoint {
 	t.Helper()
-	e, err := c.Join(t.Context(), n, e)
-	must(t, err)
-	return e
+	return persistent(t, func() (cluster.Endpoint, error) { return c.Join(t.Context(), n, e) })
+}
+
+func pool(subnet, gateway string) ipam.Pool {
+	return ipam.Pool{Subnet: netip.MustParsePrefix(subnet), Gateway: netip.MustParseAddr(gateway)}
 }

@@ -126,23 +126,23 @@ func (m *mirror) put(key, value string, mod int64) {
 	k, id, rest := m.layout.parse(key)
 	switch k {
 	case kindNetwork:
-		if store(m.networks, id, value, mod, m.round) {
+		if store(m.networks, id, value, mod, m.round, m.revision) {
 			m.news.Networks = true
 		}
 	case kindMember:
-		if store(m.members, id, value, mod, m.round) {
+		if store(m.members, id, value, mod, m.round, m.revision) {
 			m.news.Members = true
 			m.own(key, value, mod, m.members[id].value.ID)
 		}
 	case kindCursor:
-		store(m.cursors, id, value, mod, m.round)
+		store(m.cursors, id, value, mod, m.round, m.revision)
 	case kindGuard:
 		guards := map[linkspan.ID]seen[guard]{"": m.guard}
-		store(guards, "", value, mod, m.round)
+		store(guards, "", value, mod, m.round, m.revision)
 		m.guard = guards[""]
 	case kindEndpoint:
 		s := m.segment(id)
-		if store(s.endpoints, linkspan.ID(rest), value, mod, m.round) {
+		if store(s.endpoints, linkspan.ID(rest), value, mod, m.round, m.revision) {
 			e := s.endpoints[linkspan.ID(rest)]
 			e.value = m.intern(id, e.value)
 			s.endpoints[linkspan.ID(rest)] = e
@@ -151,7 +151,7 @@ func (m *mirror) put(key, value string, mod int64) {
 		}
 	case kindClaim:
 		s, addr := m.segment(id), fromDigits(rest)
-		if store(s.claims, addr, value, mod, m.round) {
+		if store(s.claims, addr, value, mod, m.round, m.revision) {
 			s.taken.Add(addr)
 			m.own(key, value, mod, s.claims[addr].value.Member)
 		}
@@ -159,7 +159,7 @@ func (m *mirror) put(key, value string, mod int64) {
 		var b block
 		if json.Unmarshal([]byte(value), &b) == nil {
 			prefix := netip.PrefixFrom(fromDigits(rest), b.Bits)
-			if store(m.segment(id).blocks, prefix, value, mod, m.round) {
+			if store(m.segment(id).blocks, prefix, value, mod, m.round, m.revision) {
 				m.own(key, value, mod, b.Member)
 			}
 		}
@@ -178,10 +178,14 @@ func (m *mirror) intern(network linkspan.ID, e Endpoint) Endpoint {
 }
 
 // store puts a value in a table unless a newer one is there, and tells whether it
-// is another version than before. What cannot be read counts as not there: it is
-// a newer daemon's.
-func store[K comparable, V any](table map[K]seen[V], key K, value string, mod int64, round uint32) bool {
+// is another version than before. One that is not there although all changes up
+// to a known revision are has come to its end since. What cannot be read counts
+// as not there: it is a newer daemon's.
+func store[K comparable, V any](table map[K]seen[V], key K, value string, mod int64, round uint32, known int64) bool {
 	old, there := table[key]
+	if !there && mod <= known {
+		return false
+	}
 	if there && old.mod >= mod {
 		if old.mod == mod {
 			old.round = round

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/network"
@@ -45,11 +46,14 @@ type Cluster struct {
 	followers map[*follower]struct{}
 }
 
-// link is what is known of the way to the store.
+// link is what is known of the way to the store. One question without an answer
+// says little; when there was none for Options.Timeout the store is away, and
+// verbs do not ask it.
 type link struct {
 	err    error     // of the last question of the leases; nil: it answers
-	since  time.Time // that it fails
-	listed bool      // all keys were read once
+	since  time.Time // that there is no answer
+	away   bool
+	listed bool // all keys were read once
 }
 
 // Open begins to follow the store. It does not wait for it: Err tells what it is
@@ -118,7 +122,9 @@ func (c *Cluster) run(ctx context.Context) {
 // connect makes the client. With a password that takes an answer of the store,
 // so it may take as long as the store is away.
 func (c *Cluster) connect(ctx context.Context) *clientv3.Client {
-	options := []grpc.DialOption{}
+	// After a long silence the next attempt must not be minutes away.
+	patient := backoff.Config{BaseDelay: retryAfter, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second}
+	options := []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{Backoff: patient, MinConnectTimeout: c.o.Timeout})}
 	if c.o.Dial != nil {
 		options = append(options, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return c.o.Dial(ctx, address)
@@ -193,50 +199,56 @@ func (c *Cluster) down() error {
 	if c.link.err == nil && c.own.stolen != "" {
 		return linkspan.Errorf(linkspan.ErrConflict, "another host of the cluster has the same ID as this one: %s; give each its own data root", c.own.stolen)
 	}
-	if c.link.err == nil {
+	if c.link.err == nil || !c.link.away && c.met() {
 		return nil
 	}
 	return linkspan.Errorf(linkspan.ErrUnavailable, "cluster store %s does not answer, since %s: %w", c.o, time.Since(c.link.since).Round(time.Second), c.link.err)
 }
 
+// met tells whether it is known whether the store answers.
+func (c *Cluster) met() bool {
+	select {
+	case <-c.first:
+		return true
+	default:
+		return false
+	}
+}
+
 // reachable notes that the store answers.
 func (c *Cluster) reachable() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if !c.link.listed {
-		c.mu.Unlock()
 		return
 	}
-	was := c.link.err
-	c.link.err = nil
-	if was != nil {
+	back := c.link.away || !c.met()
+	c.link.err, c.link.away = nil, false
+	if back {
+		c.firstOnce.Do(func() { close(c.first) })
 		c.mirror.news.Store = true
 		c.tell()
-	}
-	c.mu.Unlock()
-	if was != nil {
 		c.o.Logf("cluster store %s answers", c.o)
 		c.poke()
 	}
-	c.firstOnce.Do(func() { close(c.first) })
 }
 
-// unreachable notes that it does not.
+// unreachable notes that it gave no answer.
 func (c *Cluster) unreachable(err error) {
 	c.mu.Lock()
-	fresh := c.link.err == nil
-	if fresh {
+	defer c.mu.Unlock()
+	if c.link.err == nil {
 		c.link.since = time.Now()
-		c.mirror.news.Store = true
 	}
 	c.link.err = err
-	if fresh {
-		c.tell()
+	if c.link.away || time.Since(c.link.since) < c.o.Timeout {
+		return
 	}
-	c.mu.Unlock()
-	if fresh {
-		c.o.Logf("cluster store %s does not answer: %v", c.o, err)
-	}
+	c.link.away = true
 	c.firstOnce.Do(func() { close(c.first) })
+	c.mirror.news.Store = true
+	c.tell()
+	c.o.Logf("cluster store %s does not answer: %v", c.o, err)
 }
 
 // poke makes the settler look.

@@ -42,7 +42,7 @@ func (c *Cluster) settle(ctx context.Context) {
 // settleOnce goes through all differences once.
 func (c *Cluster) settleOnce(ctx context.Context) error {
 	c.mu.Lock()
-	if c.link.err != nil || !c.link.listed {
+	if c.link.away || !c.link.listed {
 		c.mu.Unlock()
 		return nil // reachable pokes again
 	}

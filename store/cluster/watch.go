@@ -18,7 +18,7 @@ const pageSize = 2000
 // from its revision on. A list is read again only when the store has forgotten
 // the changes in between (compaction).
 func (c *Cluster) watch(ctx context.Context) {
-	list := true
+	list, said := true, ""
 	for {
 		var err error
 		if list {
@@ -34,14 +34,12 @@ func (c *Cluster) watch(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		c.o.Logf("following cluster store %s: %v", c.o, err)
-		if list {
-			c.mu.Lock()
-			first := !c.link.listed
-			c.mu.Unlock()
-			if first && err != nil {
-				c.unreachable(err)
-			}
+		if err != nil && err.Error() != said {
+			said = err.Error()
+			c.o.Logf("following cluster store %s: %v", c.o, err)
+		}
+		if err != nil && !c.listed() {
+			c.unreachable(err)
 		}
 		if !pause(ctx, retryAfter) {
 			return

@@ -38,7 +38,8 @@ const patience = 60 * time.Second
 type Config struct {
 	Name    string
 	Addr    netip.Addr
-	Cluster map[string]netip.Addr // all members by name, this one too; nil: it is alone
+	Peer    netip.Addr            // for other members; zero: Addr
+	Cluster map[string]netip.Addr // all members' Peer by name, this one too; nil: it is alone
 	Flags   []string              // more of etcd's
 	TLS     *tls.Config           // of a client, if the flags turn TLS on
 }
@@ -60,10 +61,13 @@ func Start(tb testing.TB, m *nstest.Machine, config Config) *Member {
 	if !config.Addr.IsValid() {
 		config.Addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	if config.Cluster == nil {
-		config.Cluster = map[string]netip.Addr{config.Name: config.Addr}
+	if !config.Peer.IsValid() {
+		config.Peer = config.Addr
 	}
-	dir, err := os.MkdirTemp("/run", "etcd-") // a tmpfs: see nstest
+	if config.Cluster == nil {
+		config.Cluster = map[string]netip.Addr{config.Name: config.Peer}
+	}
+	dir, err := os.MkdirTemp("/run", "etcd-") //nolint:usetesting // there is a tmpfs
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -130,7 +134,7 @@ func (e *Member) url() string {
 	return scheme + e.Endpoint()
 }
 
-func (e *Member) peer() string { return "http://" + netip.AddrPortFrom(e.config.Addr, 2380).String() }
+func (e *Member) peer() string { return "http://" + netip.AddrPortFrom(e.config.Peer, 2380).String() }
 
 // Ready waits until the member answers and has a leader.
 func (e *Member) Ready(tb testing.TB) {
