@@ -3,6 +3,7 @@ module github.com/linkspan/linkspan
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/containerd/errdefs v1.0.0
 	github.com/coreos/go-iptables v0.8.0
 	github.com/distribution/reference v0.6.0

@@ -167,6 +167,9 @@ func (c *Cluster) claimable(n network.Network, e Endpoint, addr netip.Addr) (net
 	}
 	w, ours := c.own.wants[c.keys.claim(n.ID, addr)]
 	if ours && w.endpoint != e.ID && (w.owner != e.Owner || w.endpoint != "") {
+		if _, lives := c.own.endpoints[w.endpoint]; !lives && w.endpoint != "" {
+			return netip.Prefix{}, linkspan.Errorf(linkspan.ErrConflict, "Address already in use: %s is being asked for by %s", addr, c.describe(w))
+		}
 		return netip.Prefix{}, &conflict{addr, c.describe(w)}
 	}
 	return netip.PrefixFrom(addr, pool.Subnet.Bits()), nil

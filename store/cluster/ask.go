@@ -13,7 +13,8 @@ import (
 )
 
 // silent tells whether an error means that the store gave no answer: what was
-// asked for may have been done or not.
+// asked for may have been done or not. A member of etcd that waits for others in
+// vain has several codes for it, so the codes of refusals are the known ones.
 func silent(err error) bool {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return true
@@ -22,7 +23,12 @@ func silent(err error) bool {
 	if known := (rpctypes.EtcdError{}); errors.As(err, &known) {
 		code = known.Code()
 	}
-	return code == codes.Unavailable || code == codes.DeadlineExceeded || code == codes.Canceled
+	switch code {
+	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.PermissionDenied, codes.Unauthenticated,
+		codes.FailedPrecondition, codes.OutOfRange, codes.ResourceExhausted, codes.Unimplemented:
+		return false
+	}
+	return true
 }
 
 // ask puts a question to the store, and a second time if there is no answer: the
