@@ -1,10 +1,14 @@
 package kernel
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -57,17 +61,7 @@ func (h *Host) HoldPorts(holds []Hold) (Sockets, error) {
 	if len(holds) == 0 {
 		return nil, nil
 	}
-	sockets := make(Sockets, 0, len(holds))
-	err := h.Inside("", func() error {
-		for i, hold := range holds {
-			fd, err := hold.open()
-			if err != nil {
-				return &PortError{Index: i, Taken: errors.Is(err, unix.EADDRINUSE), err: err}
-			}
-			sockets = append(sockets, fd)
-		}
-		return nil
-	})
+	sockets, err := h.openAll(holds)
 	if err == nil {
 		return sockets, nil
 	}
@@ -77,6 +71,39 @@ func (h *Host) HoldPorts(holds []Hold) (Sockets, error) {
 		failed.err = h.whyNotHeld(holds[failed.Index], failed)
 	}
 	return nil, err
+}
+
+// openAll opens a socket for each port, long lists in several pieces at once. On
+// an error it returns those that it opened, and the first port that failed.
+func (h *Host) openAll(holds []Hold) (Sockets, error) {
+	pieces := min(runtime.GOMAXPROCS(0), (len(holds)+worthAThread-1)/worthAThread)
+	each := (len(holds) + pieces - 1) / pieces
+	opened, errs := make([]Sockets, pieces), make([]error, pieces)
+	var all sync.WaitGroup
+	for i := range pieces {
+		first := min(i*each, len(holds))
+		piece := holds[first:min(first+each, len(holds))]
+		all.Go(func() {
+			errs[i] = h.Inside("", func() error { return h.openPiece(piece, first, &opened[i]) })
+		})
+	}
+	all.Wait()
+	return slices.Concat(opened...), cmp.Or(errs...)
+}
+
+// worthAThread is how many sockets take longer than starting a thread for them.
+const worthAThread = 256
+
+func (h *Host) openPiece(holds []Hold, first int, opened *Sockets) error {
+	*opened = make(Sockets, 0, len(holds))
+	for i, hold := range holds {
+		fd, err := hold.open(&h.deaf)
+		if err != nil {
+			return &PortError{Index: first + i, Taken: errors.Is(err, unix.EADDRINUSE), err: err}
+		}
+		*opened = append(*opened, fd)
+	}
+	return nil
 }
 
 // whyNotHeld words a failure as Docker does, and adds who is in the way.
@@ -93,13 +120,7 @@ func (h *Host) whyNotHeld(hold Hold, failed *PortError) error {
 	return fmt.Errorf("failed to bind host port %s: %w", hold, failed.err)
 }
 
-// deaf is a classic socket filter (Documentation/networking/filter.rst) that
-// accepts no byte of any packet.
-func deaf() *unix.SockFprog {
-	return &unix.SockFprog{Len: 1, Filter: &unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}}
-}
-
-func (p Hold) open() (int, error) {
+func (p Hold) open(d *deafness) (int, error) {
 	family := unix.AF_INET
 	if p.At.Addr().Is6() {
 		family = unix.AF_INET6
@@ -115,7 +136,7 @@ func (p Hold) open() (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if err = p.prepare(fd, family, kind); err == nil {
+	if err = p.prepare(fd, family, kind, d); err == nil {
 		err = unix.Bind(fd, p.sockaddr())
 	}
 	if err == nil && kind == unix.SOCK_STREAM {
@@ -132,7 +153,7 @@ func (p Hold) open() (int, error) {
 	return fd, nil
 }
 
-func (p Hold) prepare(fd, family, kind int) error {
+func (p Hold) prepare(fd, family, kind int, d *deafness) error {
 	if kind == unix.SOCK_STREAM {
 		// Connections that ended lately are no reason to refuse; a listener is,
 		// with this option or without.
@@ -151,7 +172,7 @@ func (p Hold) prepare(fd, family, kind int) error {
 		}
 	}
 	if !p.Serve || kind == unix.SOCK_DGRAM {
-		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, deaf())
+		return d.attach(fd)
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/internal/nstest"
 	"github.com/linkspan/linkspan/kernel"
@@ -122,4 +124,37 @@ func TestPortRange(t *testing.T) {
 	if m.Host().ListensIPv6() {
 		t.Error("a machine without IPv6 cannot listen on it")
 	}
+}
+
+// A long list is opened in pieces, and is one all the same: in order, all or
+// nothing.
+func TestHoldManyPorts(t *testing.T) {
+	m := nstest.New(t)
+	var holds []kernel.Hold
+	for i := range 1000 {
+		holds = append(holds, hold("udp", fmt.Sprintf("0.0.0.0:%d", 20_000+i)))
+	}
+	sockets, err := m.Host().HoldPorts(holds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, fd := range sockets {
+		at, err := unix.Getsockname(fd)
+		if four, ok := at.(*unix.SockaddrInet4); err != nil || !ok || four.Port != 20_000+i {
+			t.Fatalf("socket %d is at %v, %v", i, at, err)
+		}
+	}
+	again := append([]kernel.Hold{hold("udp", "0.0.0.0:19999")}, holds[999], hold("udp", "0.0.0.0:19998"))
+	for i := range 997 {
+		again = append(again, hold("udp", fmt.Sprintf("0.0.0.0:%d", 30_000+i)))
+	}
+	_, err = m.Host().HoldPorts(again)
+	var failed *kernel.PortError
+	if !errors.As(err, &failed) || failed.Index != 1 || !failed.Taken {
+		t.Errorf("holding a port twice: %v", err)
+	}
+	if out := m.Sh(t, "ss -Hlun"); strings.Contains(out, ":19999") || strings.Contains(out, ":30996") {
+		t.Errorf("others stayed held:\n%s", out)
+	}
+	sockets.Close()
 }

@@ -38,6 +38,7 @@ type Host struct {
 	reaper *reaper
 	routes routeWatch
 	trees  sysctlTrees
+	deaf   deafness
 
 	mu    sync.Mutex
 	doors map[string]*door // by name of the pinned namespace; "" is self
@@ -99,6 +100,7 @@ func (h *Host) Close() error {
 	h.reaper.close()
 	h.routes.close()
 	h.trees.close()
+	h.deaf.close()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var errs []error
