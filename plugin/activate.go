@@ -85,15 +85,3 @@ func (l *Line) capabilities(ctx context.Context) (wire.Capabilities, error) {
 	}
 	return c, nil
 }
-
-// tell tells a driver whose connectivity is global of a node.
-func (l *Line) tell(ctx context.Context, method string, node wire.Node) {
-	about, known := l.Known()
-	if !known || about.Network.ConnectivityScope != "global" {
-		return
-	}
-	message := wire.Discovery{DiscoveryType: wire.NodeDiscovery, DiscoveryData: node}
-	if err := l.Brief(ctx, "NetworkDriver."+method, message, nil); err != nil && !Unsupported(err) {
-		l.directory.o.Logf("telling plugin %s of node %s: %v", l.name, node.Address, err)
-	}
-}

@@ -39,6 +39,7 @@ type Directory struct {
 
 	mu    sync.Mutex
 	lines map[string]*Line
+	nodes []wire.Node // of the cluster
 }
 
 // NewDirectory returns a Directory. Nothing is looked for before it is needed.
@@ -203,19 +204,4 @@ func (d *Directory) Watch(name string) error {
 	defer line.mu.Unlock()
 	line.used = true
 	return line.refusal()
-}
-
-// Tell tells all plugins in use whose connectivity is global of a node that came
-// (method "DiscoverNew") or went ("DiscoverDelete"). It goes on past errors,
-// which it logs.
-func (d *Directory) Tell(ctx context.Context, method string, node wire.Node) {
-	d.mu.Lock()
-	lines := make([]*Line, 0, len(d.lines))
-	for _, line := range d.lines {
-		lines = append(lines, line)
-	}
-	d.mu.Unlock()
-	for _, line := range lines {
-		line.tell(ctx, method, node)
-	}
 }

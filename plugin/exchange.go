@@ -163,7 +163,7 @@ func (l *Line) meet(peer string) error {
 	defer l.mu.Unlock()
 	if peer != l.peer {
 		l.another = l.another || l.peer != ""
-		l.peer, l.heard = peer, nil
+		l.peer, l.heard, l.nodes = peer, nil, nil
 	}
 	return nil
 }

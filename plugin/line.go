@@ -30,15 +30,18 @@ type Line struct {
 	name      string
 
 	mu      sync.Mutex
-	wire    *transport      // to where it was last found, or nil
-	about   *About          // nil: to be asked
-	asking  chan struct{}   // closed when the question under way is answered
-	used    bool            // somebody depends on it: worth asking again
-	cut     error           // why no call is let through, or nil
-	since   time.Time       // of cut
-	peer    string          // the process that answered last
-	heard   map[string]bool // what this process was told
-	another bool            // it is not the one that was there before, and nobody was told yet
+	wire    *transport         // to where it was last found, or nil
+	about   *About             // nil: to be asked
+	asking  chan struct{}      // closed when the question under way is answered
+	used    bool               // somebody depends on it: worth asking again
+	cut     error              // why no call is let through, or nil
+	since   time.Time          // of cut
+	peer    string             // the process that answered last
+	heard   map[string]bool    // what this process was told
+	another bool               // it is not the one that was there before, and nobody was told yet
+	nodes   map[wire.Node]bool // of the cluster, that this process was told of
+
+	telling sync.Mutex // held by who tells it of nodes; taken before mu
 }
 
 // Name returns the plugin's name.
@@ -209,6 +212,7 @@ func (l *Line) redial() {
 			l.about, l.cut, l.another = &about, nil, false
 			l.mu.Unlock()
 			l.directory.o.Logf("plugin %s is back", l.name)
+			l.tellNodes()
 			l.directory.o.Up(l.name)
 			return
 		}
@@ -273,6 +277,9 @@ func (l *Line) learn(ctx context.Context, patience time.Time) (About, error) {
 			}
 			l.mu.Unlock()
 			close(asking)
+			if err == nil {
+				l.tellNodes()
+			}
 			if another {
 				l.directory.o.Up(l.name)
 			}

@@ -21,7 +21,6 @@ import (
 type Driver struct {
 	Name    string
 	Plugins *Plugins
-	Cluster bool // networks of global scope are allocated for all nodes
 }
 
 var _ drivers.Asker = Driver{}
@@ -59,7 +58,7 @@ func (d Driver) SkipGateways(ctx context.Context, n network.Network) (skip4, ski
 func (d Driver) Network(n network.Network) (op.Plan, error) {
 	return op.Plan{{
 		Why: "The network is the business of plugin " + d.Name + ": it is told of its name, options and pools.",
-		Op:  CreateNetwork{party: d.party(), Request: announcement(n), Allocate: d.Cluster && n.Scope == "global"},
+		Op:  CreateNetwork{party: d.party(), Request: announcement(n), Allocate: d.Plugins.Cluster && n.Scope == "global"},
 	}}, nil
 }
 

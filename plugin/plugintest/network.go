@@ -2,6 +2,7 @@ package plugintest
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -36,6 +37,7 @@ type Network struct {
 	networks  map[string]*network.CreateNetworkRequest
 	endpoints map[string]*network.CreateEndpointRequest
 	joins     map[string]*network.JoinRequest
+	nodes     map[string]bool
 }
 
 // NewNetwork returns a driver that makes its links on a machine.
@@ -56,6 +58,7 @@ func (n *Network) Forget() {
 	n.networks = make(map[string]*network.CreateNetworkRequest)
 	n.endpoints = make(map[string]*network.CreateEndpointRequest)
 	n.joins = make(map[string]*network.JoinRequest)
+	n.nodes = make(map[string]bool)
 }
 
 // SetHook changes Hook while the driver serves.
@@ -250,20 +253,43 @@ func (n *Network) EndpointInfo(*network.InfoRequest) (*network.InfoResponse, err
 	return &network.InfoResponse{Value: map[string]string{}}, n.called("EndpointOperInfo")
 }
 
-// AllocateNetwork answers nothing.
+// AllocateNetwork answers a number that CreateNetwork must bring.
 func (n *Network) AllocateNetwork(*network.AllocateNetworkRequest) (*network.AllocateNetworkResponse, error) {
-	return &network.AllocateNetworkResponse{}, n.called("AllocateNetwork")
+	return &network.AllocateNetworkResponse{Options: map[string]string{"number": "4096"}}, n.called("AllocateNetwork")
 }
 
 // FreeNetwork does nothing.
 func (n *Network) FreeNetwork(*network.FreeNetworkRequest) error { return n.called("FreeNetwork") }
 
 // DiscoverNew notes the node.
-func (n *Network) DiscoverNew(*network.DiscoveryNotification) error { return n.called("DiscoverNew") }
+func (n *Network) DiscoverNew(r *network.DiscoveryNotification) error {
+	err := n.called("DiscoverNew")
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.nodes[nodeOf(r)] = true
+	return err
+}
 
-// DiscoverDelete notes the node.
-func (n *Network) DiscoverDelete(*network.DiscoveryNotification) error {
-	return n.called("DiscoverDelete")
+// DiscoverDelete drops the node.
+func (n *Network) DiscoverDelete(r *network.DiscoveryNotification) error {
+	err := n.called("DiscoverDelete")
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.nodes, nodeOf(r))
+	return err
+}
+
+func nodeOf(r *network.DiscoveryNotification) string {
+	node, _ := r.DiscoveryData.(map[string]any)
+	return fmt.Sprintf("%d %v %v", r.DiscoveryType, node["Address"], node["Self"])
+}
+
+// Nodes returns the nodes that the driver knows: kind, address, whether it is the
+// engine's own.
+func (n *Network) Nodes() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Sorted(maps.Keys(n.nodes))
 }
 
 // ProgramExternalConnectivity notes the endpoint.
