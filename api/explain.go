@@ -67,22 +67,30 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	asked, err := asked(r, q)
+	e, asked, err := explanationOf(r, q)
 	if err != nil {
 		return err
 	}
+	text, err := e.explain(s, r.Context(), asked)
+	if err != nil {
+		return err
+	}
+	return writeScript(w, text)
+}
+
+// explanationOf finds out what a question is about, and makes a request of it.
+func explanationOf(r *http.Request, q question) (explanation, *http.Request, error) {
+	asked, err := asked(r, q)
+	if err != nil {
+		return explanation{}, nil, err
+	}
 	for _, e := range explanations() {
 		var match mux.RouteMatch
-		if !mux.NewRouter().UseEncodedPath().Methods(e.method).Path(e.path).Match(asked, &match) {
-			continue
+		if mux.NewRouter().UseEncodedPath().Methods(e.method).Path(e.path).Match(asked, &match) {
+			return e, mux.SetURLVars(asked, match.Vars), nil
 		}
-		text, err := e.explain(s, r.Context(), mux.SetURLVars(asked, match.Vars))
-		if err != nil {
-			return err
-		}
-		return writeScript(w, text)
 	}
-	return linkspan.Errorf(linkspan.ErrInvalid, "%s %s cannot be explained: it changes nothing, or is not known", q.Method, asked.URL.Path)
+	return explanation{}, nil, linkspan.Errorf(linkspan.ErrInvalid, "%s %s cannot be explained: it changes nothing, or is not known", q.Method, asked.URL.Path)
 }
 
 // dialectKey is where the context of a request keeps the dialect of its answer.

@@ -43,7 +43,7 @@ func shapes() map[string]any {
 		"ListResponse": apivolume.ListResponse{}, "Message": events.Message{}, "NetworkConnectRequest": apinetwork.ConnectRequest{},
 		"NetworkCreateRequest": apinetwork.CreateRequest{}, "NetworkCreateResponse": apinetwork.CreateResponse{}, "NetworkDisconnectRequest": apinetwork.DisconnectRequest{},
 		"NetworkInspect": apinetwork.Inspect{}, "NetworkPruneReport": apinetwork.PruneReport{}, "NetworkSummary": apinetwork.Network{},
-		"NetworkUpdate": NetworkUpdate{}, "Operation": Operation{}, "Diagnosis": Diagnosis{}, "Plugin": Plugin{}, "GivenUp": GivenUp{}, "Reapplied": Reapplied{}, "PortsRequest": PortsRequest{}, "PublishedPort": PublishedPort{}, "Question": question{},
+		"NetworkUpdate": NetworkUpdate{}, "Operation": Operation{}, "StepLine": StepLine{}, "Diagnosis": Diagnosis{}, "Plugin": Plugin{}, "GivenUp": GivenUp{}, "Reapplied": Reapplied{}, "PortsRequest": PortsRequest{}, "PublishedPort": PublishedPort{}, "Question": question{},
 		"StatsResponse": container.StatsResponse{}, "TopResponse": container.TopResponse{}, "UpdateConfig": container.UpdateConfig{},
 		"VersionResponse": system.VersionResponse{}, "Volume": apivolume.Volume{}, "VolumeCreateRequest": apivolume.CreateRequest{},
 		"VolumePruneReport": apivolume.PruneReport{}, "WaitResponse": container.WaitResponse{},

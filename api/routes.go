@@ -96,6 +96,8 @@ func ownRoutes() []Route {
 	return []Route{
 		{"GET", "/linkspan/v1/openapi.yaml", (*Server).describeAPI},
 		{"POST", "/linkspan/v1/explain", (*Server).explain},
+		{"POST", "/linkspan/v1/steps", (*Server).stepThrough},
+		{"POST", "/linkspan/v1/steps/{id}", (*Server).acknowledgeStep},
 		{"GET", "/linkspan/v1/plugins", (*Server).listOwnPlugins},
 		{"GET", "/linkspan/v1/plugins/{name}", (*Server).inspectOwnPlugin},
 		{"DELETE", "/linkspan/v1/plugins/{name}", (*Server).forgetOwnPlugin},

@@ -50,6 +50,7 @@ type Server struct {
 	closing  context.Context // done when streams must end
 	close    context.CancelFunc
 	hijacked hijacked
+	steppers steppers
 
 	pruningNetworks, pruningContainers atomic.Bool
 }

@@ -83,27 +83,42 @@ func (x *Executor) do(ctx context.Context, i int, step Step) (Op, error) {
 			return nil, err
 		}
 	}
-	start := time.Now()
 	done, err := step.Op, error(nil)
-	if asker, asks := step.Op.(Asker); asks {
-		done, err = asker.Ask(ctx, x.Host)
-	} else {
-		err = step.Op.Do(ctx, x.Host)
+	refused := around(ctx, x.Host, Did, step, func() Event {
+		start := time.Now()
+		if asker, asks := step.Op.(Asker); asks {
+			done, err = asker.Ask(ctx, x.Host)
+		} else {
+			err = step.Op.Do(ctx, x.Host)
+		}
+		return x.trace(Did, step, start, err)
+	})
+	if refused != nil {
+		return nil, refused
 	}
-	x.trace(Did, step, start, err)
 	return done, err
 }
 
 // Undo takes a plan back, last step first. It goes on past errors and reports
-// them together. It is not cancelled with ctx but has UndoTimeout.
+// them together. It is not cancelled with ctx but has UndoTimeout, without the
+// time that a Watcher takes.
 func (x *Executor) Undo(ctx context.Context, plan Plan) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), UndoTimeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
+	left := UndoTimeout
 	var errs []error
 	for i := len(plan) - 1; i >= 0; i-- {
-		start := time.Now()
-		err := plan[i].Op.Undo(ctx, x.Host)
-		x.trace(Undid, plan[i], start, err)
+		acted, err := false, error(nil)
+		undo := func() Event {
+			start := time.Now()
+			within, cancel := context.WithTimeout(ctx, left)
+			defer cancel()
+			acted, err = true, plan[i].Op.Undo(within, x.Host)
+			left -= time.Since(start)
+			return x.trace(Undid, plan[i], start, err)
+		}
+		if around(ctx, x.Host, Undid, plan[i], undo); !acted { //nolint:errcheck // undoing goes on past errors
+			undo()
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("undoing %q: %w", firstLine(plan[i].Op.String()), err))
 		}
@@ -123,10 +138,12 @@ func (x *Executor) Check(ctx context.Context, plan Plan) error {
 	return errors.Join(errs...)
 }
 
-func (x *Executor) trace(verb Verb, step Step, start time.Time, err error) {
+func (x *Executor) trace(verb Verb, step Step, start time.Time, err error) Event {
+	event := Event{verb, step, time.Since(start), err}
 	if x.Trace != nil {
-		x.Trace(Event{verb, step, time.Since(start), err})
+		x.Trace(event)
 	}
+	return event
 }
 
 func firstLine(s string) string {

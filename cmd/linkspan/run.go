@@ -149,6 +149,7 @@ func newRun(a *app) *cobra.Command {
 	var o runOptions
 	cmd := runCommand()
 	bindRun(&o, cmd)
+	step := stepFlag(cmd.Flags())
 	// Whatever stops run before its command has a status of its own.
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit{statusDaemon, err} })
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -156,6 +157,10 @@ func newRun(a *app) *cobra.Command {
 		body, err := o.body(a, cmd, args)
 		if err != nil {
 			return exit{statusDaemon, err}
+		}
+		if *step {
+			// Standard input is the reader's, so the container runs in the background.
+			return a.stepThrough(cmd.Context(), []call{o.createCall(body, url.Values{"start": {"1"}})}, &dialectFlag{})
 		}
 		err = a.runContainer(cmd.Context(), &o, body)
 		if special := (exit{}); err == nil || errors.As(err, &special) {

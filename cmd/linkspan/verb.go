@@ -49,12 +49,13 @@ func newExplain(a *app) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	dialect.bind(explain.PersistentFlags())
+	step := explain.PersistentFlags().Bool("step", false, "do it after all: wait before each kernel operation, and show what it changes before and after")
 	explain.AddCommand(networks, brctlCommand(a, &dialect))
 	for _, v := range explainable(a) {
-		explain.AddCommand(a.explained(v, &dialect))
+		explain.AddCommand(a.explained(v, &dialect, step))
 	}
 	for _, v := range explainableNetworks() {
-		networks.AddCommand(a.explained(v, &dialect))
+		networks.AddCommand(a.explained(v, &dialect, step))
 	}
 	return explain
 }
@@ -78,7 +79,7 @@ func (d *dialectFlag) Set(name string) (err error) {
 
 // in asks for an answer in the dialect.
 func (d *dialectFlag) in(path string) string {
-	if d.Dialect == op.IP {
+	if d.Dialect == op.IP || d.Dialect == "" {
 		return path
 	}
 	mark := "?"
@@ -96,11 +97,14 @@ func unknownVerb(cmd *cobra.Command, args []string) error {
 }
 
 // explained makes a verb's command print the daemon's plan of it.
-func (a *app) explained(v verb, dialect *dialectFlag) *cobra.Command {
+func (a *app) explained(v verb, dialect *dialectFlag, step *bool) *cobra.Command {
 	v.command.RunE = func(cmd *cobra.Command, args []string) error {
 		calls, err := v.calls(cmd, args)
 		if err != nil {
 			return err
+		}
+		if *step {
+			return a.stepThrough(cmd.Context(), calls, dialect)
 		}
 		return a.explain(cmd.Context(), calls, dialect)
 	}
@@ -122,12 +126,17 @@ func (a *app) explain(ctx context.Context, calls []call, dialect *dialectFlag) e
 	return nil
 }
 
-// doing makes a verb's command do something with its calls.
+// doing makes a verb's command do something with its calls, or go through them step
+// by step.
 func (a *app) doing(v verb, do func(cmd *cobra.Command, args []string, daemon *engine, calls []call) error) *cobra.Command {
+	step := stepFlag(v.command.Flags())
 	v.command.RunE = func(cmd *cobra.Command, args []string) error {
 		calls, err := v.calls(cmd, args)
 		if err != nil {
 			return err
+		}
+		if *step {
+			return a.stepThrough(cmd.Context(), calls, &dialectFlag{})
 		}
 		daemon, err := a.connect(cmd.Context())
 		if err != nil {
