@@ -48,6 +48,7 @@ type peering struct {
 	name    string
 	link    string // the tunnel device
 	index   int    // its; 0: it was not there when it was looked for last
+	bridge  int    // index of the bridge that it is a port of
 	peers   map[string]drivers.Peer
 	wanted  wanted
 	settled bool // the kernel is as wanted, as far as is known
@@ -101,7 +102,7 @@ func (p *peerings) set(ctx context.Context, n network.Network, driver drivers.Sp
 	}
 	if !one.settled {
 		_, err = p.compare(ctx, one)
-	} else if err = p.apply(ctx, sets, drops); err != nil {
+	} else if err = p.apply(ctx, one, sets, drops); err != nil {
 		one.settled = false
 	}
 	if !one.settled && one.index != 0 {
@@ -259,11 +260,21 @@ func thingOf(o op.Op) string {
 }
 
 // apply does entries, then undoes others: no station is without an entry
-// meanwhile. It goes on past errors, since each entry stands for itself.
-func (p *peerings) apply(ctx context.Context, sets, drops op.Plan) error {
+// meanwhile. It goes on past errors, since each entry stands for itself. Who has
+// an address now is proclaimed: a container here may remember the one that had it
+// before, for seconds, and the new one's own announcement ends on its host.
+func (p *peerings) apply(ctx context.Context, one *peering, sets, drops op.Plan) error {
 	var errs []error
-	for i := range sets {
-		errs = append(errs, p.do(ctx, sets[i:i+1]))
+	var proclaimed []kernel.Station
+	for i, step := range sets {
+		err := p.do(ctx, sets[i:i+1])
+		if neighbour, is := step.Op.(op.SetNeighbour); is && err == nil {
+			proclaimed = append(proclaimed, kernel.Station{Addr: neighbour.Address, MAC: neighbour.MAC})
+		}
+		errs = append(errs, err)
+	}
+	if one.bridge != 0 {
+		errs = append(errs, p.host.Proclaim(one.bridge, proclaimed))
 	}
 	for i := range drops {
 		errs = append(errs, p.undo(ctx, drops[i:i+1]))
@@ -289,7 +300,7 @@ func (p *peerings) compare(ctx context.Context, one *peering) (wrong op.Plan, er
 			return wrong, nil
 		}
 		wrong = slices.Concat(wrong, clears, sets, drops)
-		if err := errors.Join(p.apply(ctx, nil, clears), p.apply(ctx, sets, drops)); err != nil {
+		if err := errors.Join(p.apply(ctx, one, nil, clears), p.apply(ctx, one, sets, drops)); err != nil {
 			one.settled = false
 			return wrong, err
 		}
@@ -307,7 +318,7 @@ func (p *peerings) look(one *peering) (clears, sets, drops op.Plan, err error) {
 	index := 0
 	link, err := links.LinkByName(one.link)
 	if err == nil && link.Attrs().Group == kernel.Mark {
-		index = link.Attrs().Index
+		index, one.bridge = link.Attrs().Index, link.Attrs().MasterIndex
 	}
 	if err != nil && !kernel.IsGone(err) {
 		return nil, nil, nil, fmt.Errorf("looking up link %s: %w", one.link, err)

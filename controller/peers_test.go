@@ -275,6 +275,31 @@ func TestPeersWrongNow(t *testing.T) {
 	}
 }
 
+// A container that remembers who had an address before is told who has it now.
+func TestPeersProclaimed(t *testing.T) {
+	f := newFar(t)
+	a := peer(3, 2)
+	f.m.Sh(t, `ip netns add box; ip link add v0 master br-111111111111 up type veth peer name eth0 netns box
+		ip -n box addr add 10.77.9.9/16 dev eth0; ip -n box addr add 2001:db8:77::99/64 dev eth0 nodad; ip -n box link set eth0 up
+		ip -n box neigh replace 10.77.0.3 lladdr 02:00:00:00:00:01 dev eth0 nud stale; ip -n box neigh replace 2001:db8:77::4 lladdr 02:00:00:00:00:01 dev eth0 nud stale`)
+	defer f.m.Sh(t, "ip netns del box")
+	f.set(a)
+	remembered := func(of drivers.Peer) func() bool {
+		return func() bool {
+			known := f.m.Sh(t, "ip -n box neigh")
+			return strings.Count(known, of.MAC) == 2 && strings.Count(known, "10.77.0.3 ")+strings.Count(known, "2001:db8:77::4 ") == 2
+		}
+	}
+	if !nstest.Until(20*time.Second, remembered(a)) {
+		t.Errorf("the container knows\n%s", f.m.Sh(t, "ip -n box neigh"))
+	}
+	a.MAC = "02:42:0a:4d:00:99"
+	f.set(a)
+	if !nstest.Until(20*time.Second, remembered(a)) {
+		t.Errorf("after a change of the MAC, the container knows\n%s", f.m.Sh(t, "ip -n box neigh"))
+	}
+}
+
 // A host without a part of the network waits for it; a device made anew gets
 // its entries, and a stranger's none.
 func TestPeersWithoutDevice(t *testing.T) {
