@@ -20,7 +20,7 @@ type Bridge struct {
 	RootPort uint16
 	RootCost uint32 // of the path to the root
 
-	STP                            bool
+	STP, Snooping                  bool
 	MaxAge, HelloTime              time.Duration
 	ForwardDelay, AgeingTime       time.Duration
 	TopologyChange, ChangeDetected bool
@@ -147,9 +147,9 @@ func (b Bridge) Setting(setting BridgeSetting) uint32 {
 	case BridgePriority:
 		return uint32(b.ID.Priority)
 	case BridgeSTP:
-		if b.STP {
-			return 1
-		}
+		return oneIf(b.STP)
+	case BridgeSnooping:
+		return oneIf(b.Snooping)
 	}
 	return 0
 }
@@ -163,9 +163,14 @@ func (p BridgePort) Setting(setting PortSetting) uint32 {
 	case PortCost:
 		return p.Cost
 	case PortHairpin:
-		if p.Hairpin {
-			return 1
-		}
+		return oneIf(p.Hairpin)
+	}
+	return 0
+}
+
+func oneIf(on bool) uint32 {
+	if on {
+		return 1
 	}
 	return 0
 }

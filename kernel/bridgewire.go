@@ -32,6 +32,10 @@ const (
 	bridgeTCNTimer
 	bridgeChangeTimer
 	bridgeCollectorTimer
+	_
+	_
+	_
+	bridgeSnooping
 )
 
 const (
@@ -66,6 +70,7 @@ const (
 	BridgeAgeingTime   BridgeSetting = bridgeAgeingTime
 	BridgeSTP          BridgeSetting = bridgeSTP      // 0 or 1
 	BridgePriority     BridgeSetting = bridgePriority // 16 bits
+	BridgeSnooping     BridgeSetting = bridgeSnooping // 0 or 1: follow who listens to which group
 )
 
 // PortSetting is a parameter of a bridge's port that may be set.
@@ -86,9 +91,12 @@ func (h *Host) SetBridge(ns string, index int, setting BridgeSetting, value uint
 		attributes.Nested(unix.IFLA_LINKINFO, func(info *netlink.AttributeEncoder) error {
 			info.String(unix.IFLA_INFO_KIND, "bridge")
 			info.Nested(unix.IFLA_INFO_DATA, func(data *netlink.AttributeEncoder) error {
-				if setting == BridgePriority {
+				switch setting {
+				case BridgePriority:
 					data.Uint16(uint16(setting), uint16(value))
-				} else {
+				case BridgeSnooping:
+					data.Uint8(uint16(setting), uint8(value))
+				default:
 					data.Uint32(uint16(setting), value)
 				}
 				return nil
@@ -251,6 +259,8 @@ func (b *Bridge) parse(data *netlink.AttributeDecoder) error {
 			b.Change = ticks(data.Uint64())
 		case bridgeCollectorTimer:
 			b.Collector = ticks(data.Uint64())
+		case bridgeSnooping:
+			b.Snooping = data.Uint8() != 0
 		}
 	}
 	return data.Err()

@@ -56,7 +56,11 @@ func (f File) switches() op.Plan {
 		s := f.Switches[name]
 		plan = append(plan,
 			op.Step{Why: "A switch.", Op: op.AddBridge{Name: name, MAC: cmp.Or(s.MAC, mac(f.Name, name))}},
-			quiet("", name))
+			quiet("", name),
+			op.Step{
+				Why: "The switch listens to no multicast groups: it would tell so on its ports.",
+				Op:  op.SetBridge{Bridge: name, Setting: kernel.BridgeSnooping, Value: 0, Before: 1},
+			})
 		for _, word := range sorted(s.Settings) {
 			known := bridgeSettings[word]
 			plan = append(plan, op.Step{Why: "As the lab wants it.", Op: op.SetBridge{Bridge: name, Setting: known.setting, Value: s.Settings[word], Before: known.usual}})

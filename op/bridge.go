@@ -191,6 +191,8 @@ func (o SetBridge) word() string {
 		return "stp_state"
 	case kernel.BridgePriority:
 		return "priority"
+	case kernel.BridgeSnooping:
+		return "mcast_snooping"
 	}
 	return fmt.Sprintf("setting_%d", o.Setting)
 }
