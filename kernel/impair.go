@@ -35,13 +35,9 @@ func (h *Host) Queues(ns string) (map[string]Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the queueing disciplines of %s (see: tc qdisc): %w", nameOf(ns), err)
 	}
-	links, err := Dump(handle.LinkList)
+	names, err := linkNames(handle)
 	if err != nil {
 		return nil, fmt.Errorf("listing the links of %s (see: ip link): %w", nameOf(ns), err)
-	}
-	names := make(map[int]string, len(links))
-	for _, link := range links {
-		names[link.Attrs().Index] = link.Attrs().Name
 	}
 	queues := make(map[string]Queue)
 	for _, qdisc := range all {

@@ -112,13 +112,13 @@ func (l *Link) UnmarshalYAML(node ast.Node) error {
 	return nil
 }
 
-// MarshalYAML writes the short form if there is nothing to add to it.
-func (l Link) MarshalYAML() (any, error) {
+// MarshalYAML writes the short form if there is nothing to add to it, on one line.
+func (l Link) MarshalYAML() ([]byte, error) {
 	if l.MTU == 0 && len(l.Down) == 0 && l.Impairment == (Impairment{}) {
-		return l.Ends, nil
+		return fmt.Appendf(nil, "[%q, %q]", l.Ends[0], l.Ends[1]), nil
 	}
 	type long Link
-	return long(l), nil
+	return yaml.MarshalWithOptions(long(l), yaml.Flow(true))
 }
 
 type ends [2]string

@@ -43,7 +43,7 @@ func newLab(a *app) *cobra.Command {
 		}),
 	)
 	command.AddCommand(
-		a.labUp(), a.labStatus(), a.labExec(), link,
+		a.labUp(), a.labStatus(), a.labSave(), a.labExec(), link,
 		labVerb("down LAB|FILE", "Take a lab down, whatever state it is in", 1, func(ctx context.Context, e *lab.Engine, args []string) error {
 			name, err := e.NameOf(args[0])
 			if err != nil {
@@ -147,6 +147,39 @@ func (a *app) labLinkSet() *cobra.Command {
 	flags.StringVar(&rate, "rate", "", "bits per second: `64kbit`, 1.5mbit")
 	flags.StringVar(&loss, "loss", "", "share of frames that are lost: `5%`")
 	flags.StringVar(&delay, "delay", "", "how long a frame is on its way: `20ms`; needs a kernel with netem")
+	return command
+}
+
+func (a *app) labSave() *cobra.Command {
+	var output string
+	command := &cobra.Command{
+		Use:   "save [-o FILE] LAB",
+		Short: "Write the file of a lab as it is now, with all that was changed by hand",
+		Long: "Write the file of a lab as it is now, with all that was changed by hand. What no lab file can say is named, on standard\n" +
+			"error and in the file's comment.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return withLabs(func(e *lab.Engine) error {
+				text, lost, err := e.Save(args[0])
+				if err != nil {
+					return err
+				}
+				for _, what := range lost {
+					fmt.Fprintln(a.err, "WARNING: not saved:", what)
+				}
+				if output == "" {
+					_, err = a.out.Write(text)
+				} else {
+					err = os.WriteFile(output, text, 0o644) //nolint:gosec // a lab is no secret
+				}
+				if err != nil {
+					return fmt.Errorf("saving lab %s: %w", args[0], err)
+				}
+				return nil
+			})
+		},
+	}
+	command.Flags().StringVarP(&output, "output", "o", "", "write to `FILE`, not to standard output")
 	return command
 }
 

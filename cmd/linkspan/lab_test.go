@@ -206,7 +206,15 @@ links: [[a:eth0, sw], [b:eth0, sw]]
 	}
 	s.do("lab", "link", "restore", "lan", "b:eth0")
 	s.do("lab", "exec", "lan", "a", "ping", "-c1", "-W5", "10.0.0.2")
+	s.machine.Sh(t, "ip -n lab-lan-b addr add 10.0.0.22/24 brd + dev eth0; ip -n lab-lan-b link add d0 type bridge")
+	saved := filepath.Join(s.dir, "saved.yaml")
+	if out := s.do("lab", "save", "-o", saved, "lan"); out != "WARNING: not saved: link d0 of node b, of kind bridge" {
+		t.Errorf("lab save:\n%s", out)
+	}
 	s.do("lab", "down", file)
+	s.do("lab", "up", saved)
+	s.do("lab", "exec", "lan", "a", "ping", "-c1", "-W5", "10.0.0.22")
+	s.do("lab", "down", "lan")
 	s.do("lab", "down", "lan")
 }
 
