@@ -65,7 +65,9 @@ func visitRunning(c Container, bare bool, f func(Container) error) (done bool, e
 func (r *Runtime) visitDir() string { return filepath.Join(r.options.ExecRoot, "visit") }
 
 func (r *Runtime) view(c Container, bare bool) (*launch.Spec, error) {
-	s := &launch.Spec{Lower: c.layers(), Upper: filepath.Join(r.dataDir(c.ID), "upper"), Work: filepath.Join(r.dataDir(c.ID), "work")}
+	s := &launch.Spec{
+		Lower: c.layers(), Upper: filepath.Join(r.dataDir(c.ID), "upper"), Work: filepath.Join(r.dataDir(c.ID), "work"), Brief: c.HostConfig.AutoRemove,
+	}
 	if err := r.makeUpper(c.ID); err != nil {
 		return nil, err
 	}

@@ -67,8 +67,13 @@ func TestSharedNamespaces(t *testing.T) {
 		if _, err := b.Get("created"); err != nil {
 			b.create(t, "true", named("created"))
 		}
-		c := b.create(t, "true", named(name), host(func(h *container.HostConfig) { h.IpcMode = container.IpcMode(mode) }))
-		if err := b.Start(t.Context(), string(c.ID)); err == nil || !strings.Contains(err.Error(), text) {
+		c, _, err := b.Create(t.Context(), Request{
+			Name: name, Config: &container.Config{Cmd: []string{"true"}}, HostConfig: &container.HostConfig{IpcMode: container.IpcMode(mode)}, Rootfs: "/",
+		})
+		if err == nil {
+			err = b.Start(t.Context(), string(c.ID))
+		}
+		if err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: %v, want %s", mode, err, text)
 		}
 	}

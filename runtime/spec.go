@@ -60,6 +60,7 @@ func (r *Runtime) spec(c Container, a Attachment, groups []cgroup.Dir) (*launch.
 		ID: string(c.ID), Dir: r.execDir(c.ID), Netns: a.Netns, Lower: c.layers(),
 		Upper: filepath.Join(r.dataDir(c.ID), "upper"), Work: filepath.Join(r.dataDir(c.ID), "work"),
 		Host: hostname(c), Domain: c.Config.Domainname, ReadonlyRoot: h.ReadonlyRootfs, Privileged: h.Privileged,
+		Brief:        h.AutoRemove,
 		HostCgroupns: h.CgroupnsMode.IsHost(), ShmSize: h.ShmSize, Process: process,
 	}
 	if s.MaskedPaths, s.ReadonlyPaths, err = hiddenPaths(h); err != nil {

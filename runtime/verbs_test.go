@@ -207,18 +207,29 @@ func TestAutoRemove(t *testing.T) {
 }
 
 // A container that is to be removed at its exit survives a restart, and no more
-// than that.
+// than that. What it writes need not reach the disk, and is there all the same.
 func TestRestartKeepsIt(t *testing.T) {
 	b := open(t)
-	c := b.start(t, "trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done", autoRemove)
+	c := b.start(t, "trap 'exit 0' TERM; echo x >>/mark; echo ready; while :; do sleep 0.02; done", autoRemove)
 	b.ready(t, c)
+	lasting := b.start(t, "sleep 1000")
+	if b.isBrief(t, lasting) || !b.isBrief(t, c) {
+		t.Error("an overlay that never syncs is for containers that are removed at their exit, and for no others")
+	}
+	if err := b.Remove(t.Context(), string(lasting.ID), RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
 	if err := b.Stop(t.Context(), c.Name, StopOptions{Restart: true}); err != nil {
 		t.Fatal(err)
 	}
 	b.until(t, string(c.ID), "the end of the run", func(c Container) bool { return c.State.Status == container.StateExited })
+	if got := b.copied(t, c, "/mark"); got["mark"] != "x\n" {
+		t.Errorf("between its runs it has %q", got)
+	}
 	if err := b.Start(t.Context(), c.Name); err != nil {
 		t.Fatal(err)
 	}
+	b.until(t, string(c.ID), "its second run", func(c Container) bool { return b.copied(t, c, "/mark")["mark"] == "x\nx\n" })
 	w, err := b.Waiter(c.Name, container.WaitConditionRemoved)
 	if err != nil {
 		t.Fatal(err)
@@ -230,6 +241,26 @@ func TestRestartKeepsIt(t *testing.T) {
 		t.Error(err)
 	}
 	b.empty(t)
+}
+
+// isBrief tells whether the overlay of a running container never syncs.
+func (b *bench) isBrief(t *testing.T, c Container) bool {
+	t.Helper()
+	running, err := b.Get(string(c.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mounts", running.State.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.HasPrefix(line, "overlay / overlay ") {
+			return strings.Contains(line, "volatile") // in newer kernels it is fsync=volatile
+		}
+	}
+	t.Fatalf("its root is no overlay:\n%s", mounts)
+	return false
 }
 
 func TestOOM(t *testing.T) {

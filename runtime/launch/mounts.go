@@ -119,12 +119,32 @@ func mountOverlay(s *Spec) error {
 		}
 		data = "lowerdir=" + strings.Join(lower, ":") + options
 	}
-	err := unix.Mount("overlay", s.Dir, "overlay", 0, data)
+	err := error(unix.EINVAL)
+	if s.Brief {
+		err = mountBrief(s, data)
+	}
+	if errors.Is(err, unix.EINVAL) {
+		err = unix.Mount("overlay", s.Dir, "overlay", 0, data)
+	}
 	if errors.Is(err, unix.EINVAL) {
 		return doing("mounting overlay over "+strings.Join(s.Lower, ":")+
 			" (can the file system of "+s.Upper+" be an upper layer? overlayfs and NFS cannot; put --data-root on ext4, xfs or tmpfs)", err)
 	}
 	return doing("mounting overlay over "+strings.Join(s.Lower, ":"), err)
+}
+
+// mountBrief mounts an overlay that never syncs (Documentation/filesystems/
+// overlayfs.rst, "Volatile mount"). Any other waits, when the last process of its
+// mount namespace ends and before anybody hears of that end, until all that the
+// whole file system below has in memory is on the disk.
+func mountBrief(s *Spec, data string) error {
+	// Left by an earlier run: the kernel takes it for a warning that the files may
+	// not have reached the disk before a power cut. This daemon removes such
+	// containers when it comes back from one.
+	if err := os.RemoveAll(s.Work + "/work/incompat"); err != nil {
+		return doing("making the overlay of an earlier run usable", err)
+	}
+	return unix.Mount("overlay", s.Dir, "overlay", 0, data+",volatile")
 }
 
 // escapeOverlay protects the characters that separate layers and options.

@@ -10,6 +10,7 @@ type Spec struct {
 	Lower  []string
 	Upper  string // overlayfs: what the container writes
 	Work   string // overlayfs: must be on the file system of Upper
+	Brief  bool   // what is in Upper goes with the container's end: it need not reach the disk
 	Host   string // host name
 	Domain string // NIS domain name
 
@@ -179,7 +180,7 @@ func (s *Spec) fields(c *coder) {
 	for _, v := range []*[]string{&s.Lower, &s.Sysctls, &s.MaskedPaths, &s.ReadonlyPaths} {
 		c.strs(v)
 	}
-	for _, v := range []*bool{&s.ReadonlyRoot, &s.Privileged, &s.WritableCgroups, &s.HostCgroupns, &s.HostUts, &s.Init, &s.NoShm} {
+	for _, v := range []*bool{&s.ReadonlyRoot, &s.Privileged, &s.WritableCgroups, &s.HostCgroupns, &s.HostUts, &s.Init, &s.NoShm, &s.Brief} {
 		c.flag(v)
 	}
 	integer(c, &s.ShmSize)

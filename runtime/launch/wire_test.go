@@ -17,7 +17,7 @@ func wholeSpec() *Spec {
 	return &Spec{
 		ID: "id", Dir: "/run/x", Log: Log{"/log", 1 << 30, 3, true}, Netns: "/run/netns/x", Lower: []string{"/a", "/b"}, Upper: "/u", Work: "/w", Host: "h", Domain: "d",
 		ReadonlyRoot: true, Privileged: true, HostCgroupns: true, ShmSize: 1 << 40, Sysctls: []string{"a=b"}, MaskedPaths: []string{"/m"}, ReadonlyPaths: []string{"/r"},
-		HostUts: true, Init: true, NoShm: true, Pid: Share{Host: true}, Ipc: Share{Pid: 77}, Devices: []Device{{"/dev/x", unix.S_IFCHR | 0o660, 10, 200, 1, 2}},
+		HostUts: true, Init: true, NoShm: true, Brief: true, Pid: Share{Host: true}, Ipc: Share{Pid: 77}, Devices: []Device{{"/dev/x", unix.S_IFCHR | 0o660, 10, 200, 1, 2}},
 		Mounts:  []Mount{{Source: "/s", Target: "/t", Type: "bind", Flags: unix.MS_RDONLY, Data: "x"}},
 		Cgroups: []Cgroup{{Path: "/sys/fs/cgroup/cpu/x", Name: "cpu"}, {Path: "/u", Unified: true}},
 		Process: Process{
