@@ -18,6 +18,7 @@ import (
 	"github.com/linkspan/linkspan/runtime"
 	"github.com/linkspan/linkspan/runtime/image"
 	"github.com/linkspan/linkspan/runtime/volume"
+	"github.com/linkspan/linkspan/store/cluster"
 )
 
 // Networking is what the network routes need; *controller.Controller has it.
@@ -25,6 +26,7 @@ import (
 // test fakes only the family that it is about.
 type Networking interface {
 	networkReader
+	peerReader
 	networkMaker
 	networkUpdater
 	diagnoser
@@ -41,6 +43,10 @@ type networkReader interface {
 	Networks() []network.Network
 	Endpoints(network linkspan.ID) []endpoint.Endpoint
 	Status(network linkspan.ID) []controller.PoolStatus
+}
+
+type peerReader interface {
+	Peers(network.Network) []cluster.Member
 }
 
 type networkMaker interface {

@@ -30,6 +30,7 @@ import (
 	"github.com/linkspan/linkspan/runtime"
 	"github.com/linkspan/linkspan/runtime/image"
 	"github.com/linkspan/linkspan/runtime/volume"
+	"github.com/linkspan/linkspan/store/cluster"
 )
 
 // moment is when everything in these tests happens.
@@ -84,6 +85,13 @@ func (f *fakeNetworking) Endpoints(id linkspan.ID) []endpoint.Endpoint {
 		}
 	}
 	return found
+}
+
+func (f *fakeNetworking) Peers(n network.Network) []cluster.Member {
+	if !n.Shared {
+		return nil
+	}
+	return []cluster.Member{{Name: "ant", VTEP: netip.MustParseAddr("192.0.2.1")}}
 }
 
 func (f *fakeNetworking) Status(id linkspan.ID) []controller.PoolStatus {

@@ -68,6 +68,9 @@ func (s *Server) inspectNetwork(w http.ResponseWriter, r *http.Request) error {
 		return linkspan.Errorf(linkspan.ErrNotFound, "network %s not found in scope %s: its scope is %s", ref, scope, n.Scope)
 	}
 	inspect := apinetwork.Inspect{Network: wireNetwork(n), Containers: s.attached(n.ID)}
+	for _, peer := range s.networks.Peers(n) {
+		inspect.Peers = append(inspect.Peers, apinetwork.PeerInfo{Name: peer.Name, IP: peer.VTEP})
+	}
 	if versionOf(r) >= 52 {
 		inspect.Status = s.status(n.ID)
 	}

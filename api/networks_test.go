@@ -92,6 +92,12 @@ func TestInspectNetwork(t *testing.T) {
 	if got := ask(s, "GET", "/networks/lab", "").Body.String(); !strings.Contains(got, `"ep-`+string(endID)+`":{`) {
 		t.Errorf("an endpoint whose container has no process yet: %s", got)
 	}
+	spanning := threeNetworks()
+	spanning.all[0].Shared = true
+	s = newTestServer(t, spanning, &fakeContainers{})
+	if got := ask(s, "GET", "/networks/"+spanning.all[0].Name, "").Body.String(); !strings.Contains(got, `"Peers":[{"Name":"ant","IP":"192.0.2.1"}]`) {
+		t.Errorf("a network that spans hosts: %s", got)
+	}
 	for path, want := range map[string]string{
 		"/networks/lab?verbose=x":     "invalid value for verbose: x: ",
 		"/networks/lab?scope=swarm":   "network lab not found in scope swarm",

@@ -10,6 +10,7 @@ import (
 	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/kernel"
+	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/sandbox"
 	"github.com/linkspan/linkspan/store"
@@ -114,13 +115,27 @@ func (c *Controller) Status(id linkspan.ID) []PoolStatus {
 		if !ok {
 			return
 		}
-		held := leasesOf(t, row.Value, "")
+		held := c.heldOn(t, row.Value)
 		for _, pool := range row.Value.Pools {
 			inUse, available := pool.Counts(held)
 			status = append(status, PoolStatus{pool, inUse, available})
 		}
 	})
 	return status
+}
+
+// heldOn returns who has addresses on a network, wherever they are.
+func (c *Controller) heldOn(t store.Tables, n network.Network) ipam.Holders {
+	if !n.Shared || c.o.Cluster == nil {
+		return leasesOf(t, n, "")
+	}
+	held := make(ipam.Used)
+	for _, e := range c.o.Cluster.Endpoints(n.ID) {
+		for _, addr := range addrsOf(e) {
+			held[addr] = "container " + e.Name
+		}
+	}
+	return held
 }
 
 // NetworkCommands returns the stored plan of a network: what was done.

@@ -26,6 +26,8 @@ func flagOfKey(key string) string {
 		return "dns-opt"
 	case "host-gateway-ips":
 		return "host-gateway-ip"
+	case "cluster-store-opts":
+		return "cluster-store-opt"
 	case "insecure-registries":
 		return "insecure-registry"
 	}
@@ -35,7 +37,7 @@ func flagOfKey(key string) string {
 // isFileKey says that a flag may be set in the file, under this key.
 func isFileKey(key string, flags *pflag.FlagSet) bool {
 	switch key {
-	case "host", "default-address-pool", "plugin-dir", "dns-opt", "host-gateway-ip", "insecure-registry", "config-file", "help":
+	case "host", "default-address-pool", "plugin-dir", "dns-opt", "host-gateway-ip", "insecure-registry", "cluster-store-opt", "config-file", "help":
 		return false
 	}
 	return flags.Lookup(flagOfKey(key)) != nil
@@ -110,6 +112,16 @@ func keyTexts(key, kind string, raw json.RawMessage) ([]string, error) {
 		texts := make([]string, len(pools))
 		for i, pool := range pools {
 			texts[i] = fmt.Sprintf("base=%s,size=%d", pool.Base, pool.Size)
+		}
+		return texts, nil
+	case key == "cluster-store-opts":
+		var options map[string]string
+		if err := json.Unmarshal(raw, &options); err != nil {
+			return nil, fault(`{"kv.cacertfile": "/etc/etcd/ca.pem"}`)
+		}
+		var texts []string
+		for _, name := range slices.Sorted(maps.Keys(options)) {
+			texts = append(texts, name+"="+options[name])
 		}
 		return texts, nil
 	case strings.HasSuffix(kind, "Array"):

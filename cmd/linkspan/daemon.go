@@ -23,6 +23,7 @@ import (
 	"github.com/linkspan/linkspan/runtime"
 	"github.com/linkspan/linkspan/runtime/image"
 	"github.com/linkspan/linkspan/store"
+	"github.com/linkspan/linkspan/store/cluster"
 )
 
 // shutdownTimeout bounds the wait for requests under way when the daemon ends.
@@ -36,6 +37,8 @@ type stack struct {
 	host       *kernel.Host
 	store      *store.Store
 	plugins    *remote.Plugins
+	cluster    *cluster.Cluster // nil: this host shares nothing
+	endTelling func()           // of plugins
 	controller *controller.Controller
 	containers *runtime.Runtime
 	images     *image.Store
@@ -103,8 +106,6 @@ func runUninstall(ctx context.Context, config DaemonConfig) error {
 // supported refuses what this release does not have, instead of ignoring it.
 func supported(config DaemonConfig) error {
 	switch {
-	case config.ClusterStore != "":
-		return linkspan.Errorf(linkspan.ErrNotImplemented, "--cluster-store: networks that span hosts are not built yet")
 	case config.MetricsAddr != "":
 		return linkspan.Errorf(linkspan.ErrNotImplemented, "--metrics-addr: metrics are not built yet")
 	}
@@ -142,8 +143,16 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 		return err
 	}
 	s.plugins = openPlugins(config, func(name string) { s.controller.Heal(name) }, logf)
+	id, err := engineID(config.DataRoot)
+	if err != nil {
+		return err
+	}
+	shared, tunnels, err := s.openCluster(ctx, config, id, logf)
+	if err != nil {
+		return err
+	}
 	s.store, _, err = store.Open(store.Options{
-		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds(), iptables.Kinds(), remote.Kinds(s.plugins)),
+		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds(), iptables.Kinds(), remote.Kinds(s.plugins), controller.Kinds(shared)),
 		Quarantine: func(err error) { logf("store: %v", err) },
 	})
 	if err != nil {
@@ -157,7 +166,7 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	s.controller = controller.New(controller.Options{
 		Guard: nftables.Backend{}, // with iptables too: nftables alone can look into a bridge
 		Host:  s.host, Store: s.store, Holder: holder{s}, Firewall: rules, ExecRoot: config.ExecRoot,
-		Drivers: builtIn(bridge.Driver{AllowDirect: config.AllowDirectRouting}), Plugins: s.plugins, Defaults: defaults(config), Events: events.Network, Trace: history.Trace, Logf: logf,
+		Drivers: builtIn(bridge.Driver{AllowDirect: config.AllowDirectRouting}, tunnels), Cluster: shared, Plugins: s.plugins, Defaults: defaults(config), Events: events.Network, Trace: history.Trace, Logf: logf,
 	})
 	s.containers, err = runtime.New(runtime.Options{
 		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Networks: api.Networks{Controller: s.controller},
@@ -169,16 +178,13 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	if err = s.controller.Recover(ctx); err != nil {
 		return fmt.Errorf("recovering networks: %w", err)
 	}
+	s.startTelling(ctx)
 	if err = s.recoverContainers(ctx, logf); err != nil {
 		return fmt.Errorf("recovering containers: %w", err)
 	}
 	s.images, err = image.Open(image.Options{DataRoot: config.DataRoot, InUse: s.imageUsers, Events: events.Image, Logf: logf, Insecure: config.Insecure})
 	if err != nil {
 		return fmt.Errorf("opening images: %w", err)
-	}
-	id, err := engineID(config.DataRoot)
-	if err != nil {
-		return err
 	}
 	s.server = api.New(api.Options{
 		Networks: s.controller, Containers: s.containers, Images: s.images, Volumes: s.containers.Volumes(), Events: events, History: history, Logf: logf,
@@ -249,11 +255,17 @@ func (s *stack) close(logf func(string, ...any)) {
 	if s.containers != nil {
 		report(logf, "letting go of containers", s.containers.Close())
 	}
+	if s.endTelling != nil {
+		s.endTelling()
+	}
 	if s.plugins != nil {
 		s.plugins.Close()
 	}
 	if s.controller != nil {
 		s.controller.Close()
+	}
+	if s.cluster != nil {
+		report(logf, "leaving the cluster's store as it is", s.cluster.Close())
 	}
 	if s.store != nil {
 		report(logf, "closing the store", s.store.Close())

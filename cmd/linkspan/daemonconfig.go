@@ -61,7 +61,8 @@ type DaemonConfig struct {
 
 	MetricsAddr      string // host:port; "" for none
 	ClusterStore     string // etcd://host:port,…; "" for a daemon on its own
-	ClusterAdvertise string // host:port, or interface:port
+	ClusterAdvertise string // host:port, or interface:port; the port may be left out
+	ClusterOptions   map[string]string
 }
 
 // daemonFlags are the flags as typed, before they are checked. Their names
@@ -70,6 +71,7 @@ type DaemonConfig struct {
 type daemonFlags struct {
 	pluginTimeout                               time.Duration
 	hosts, pluginDirs, pools, insecure          []string
+	clusterOptions                              []string
 	dataRoot, execRoot, pidFile, configFile     string
 	firewallBackend, bip, bridge, ip            string
 	acceptMark                                  string
@@ -106,6 +108,7 @@ func (f *daemonFlags) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.liveRestore, "live-restore", true, "keep containers alive when the daemon is not running: always on")
 	flags.StringVar(&f.metricsAddr, "metrics-addr", "", "`address` and port to serve the metrics api on")
 	flags.StringVar(&f.clusterStore, "cluster-store", "", "`URL` of the store that the daemons of a cluster share (etcd://host:port)")
+	flags.StringArrayVar(&f.clusterOptions, "cluster-store-opt", nil, "`option` of the cluster's store, such as kv.cacertfile=FILE")
 	flags.StringVar(&f.clusterAdvertise, "cluster-advertise", "", "`address` or interface, and port, to advertise to the cluster")
 	flags.StringArrayVar(&f.insecure, "insecure-registry", nil, "`registry` that may speak plain HTTP or show any certificate: host, host:port, or a prefix of addresses")
 	flags.DurationVar(&f.pluginTimeout, "plugin-timeout", 0, "how long a plugin may take to answer a call (default 30s)")
@@ -168,6 +171,9 @@ func (f *daemonFlags) checked() (DaemonConfig, error) {
 	if err := f.checkAddresses(&config); err != nil {
 		return config, err
 	}
+	if config.ClusterOptions, err = clusterOptions(f.clusterOptions); err != nil {
+		return config, err
+	}
 	switch {
 	case f.firewallBackend != "auto" && f.firewallBackend != "nftables" && f.firewallBackend != "iptables":
 		return config, fmt.Errorf("invalid --firewall-backend %q: want auto, nftables or iptables", f.firewallBackend)
@@ -177,6 +183,8 @@ func (f *daemonFlags) checked() (DaemonConfig, error) {
 		return config, errors.New("invalid --live-restore=false: containers never die with this daemon; leave the option out")
 	case f.clusterStore != "" && !strings.HasPrefix(f.clusterStore, "etcd://"):
 		return config, fmt.Errorf("invalid --cluster-store %q: want etcd://host:port", f.clusterStore)
+	case f.clusterStore == "" && f.clusterAdvertise+strings.Join(f.clusterOptions, "") != "":
+		return config, errors.New("conflicting options: --cluster-advertise and --cluster-store-opt need --cluster-store")
 	case f.bridge == "" || len(f.bridge) > 15 || strings.ContainsAny(f.bridge, "/ \t"):
 		return config, fmt.Errorf("invalid --bridge %q: a link's name has 1 to 15 bytes, no slash and no space", f.bridge)
 	case f.bip+f.bip6+f.fixedCIDR6 != "" && f.bridge == "none":

@@ -14,10 +14,11 @@ import (
 )
 
 // builtIn returns the drivers that every daemon has, by the name that users
-// type. That of bridges is set by flags.
-func builtIn(bridges bridge.Driver) map[string]drivers.Driver {
+// type. Those of bridges and of tunnels are set by flags.
+func builtIn(bridges bridge.Driver, tunnels overlay.Driver) map[string]drivers.Driver {
+	tunnels.Bridge = bridges
 	return map[string]drivers.Driver{
-		"bridge": bridges, "container": container.Driver{}, "host": host.Driver{}, "ipvlan": macvlan.IPvlan{}, "macvlan": macvlan.Driver{}, "null": none.Driver{}, "overlay": overlay.Driver{Bridge: bridges},
+		"bridge": bridges, "container": container.Driver{}, "host": host.Driver{}, "ipvlan": macvlan.IPvlan{}, "macvlan": macvlan.Driver{}, "null": none.Driver{}, "overlay": tunnels,
 	}
 }
 
@@ -25,7 +26,7 @@ func builtIn(bridges bridge.Driver) map[string]drivers.Driver {
 // of, in order.
 func builtInNetworks() []string {
 	var names []string
-	all := builtIn(bridge.Driver{})
+	all := builtIn(bridge.Driver{}, overlay.Driver{})
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if all[name].Traits().Borrows != drivers.Container {
 			names = append(names, name)

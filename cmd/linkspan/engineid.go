@@ -22,6 +22,9 @@ func engineID(dataRoot string) (string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("reading the engine's ID: %w", err)
 	}
+	if err := os.MkdirAll(dataRoot, 0o711); err != nil {
+		return "", fmt.Errorf("writing the engine's ID: %w", err)
+	}
 	var random [16]byte
 	rand.Read(random[:]) //nolint:errcheck // never fails
 	id := hex.EncodeToString(random[:])

@@ -8,6 +8,7 @@ import (
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/drivers/bridge"
+	"github.com/linkspan/linkspan/drivers/overlay"
 	"github.com/linkspan/linkspan/firewall/nftables"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/kernel"
@@ -47,8 +48,8 @@ func servePlugin(ctx context.Context, o serveOptions) error {
 // exported are the drivers that make links of their own, with addresses.
 func exported() map[string]drivers.Driver {
 	offered := make(map[string]drivers.Driver)
-	for name, driver := range builtIn(bridge.Driver{}) {
-		if traits := driver.Traits(); traits.Addresses && !traits.Single {
+	for name, driver := range builtIn(bridge.Driver{}, overlay.Driver{}) {
+		if traits := driver.Traits(); traits.Addresses && !traits.Single && traits.Scope != "global" {
 			offered[name] = driver
 		}
 	}
