@@ -35,6 +35,7 @@ type Networking interface {
 	explainer
 	connectionExplainer
 	publisher
+	judge
 	teller
 }
 

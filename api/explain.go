@@ -53,6 +53,8 @@ func explanations() []explanation {
 		{"POST", "/containers/{name}/unpause", (*Server).explainFreeze},
 		{"POST", "/containers/{name}/rename", (*Server).explainRename},
 		{"DELETE", "/containers/{name}", (*Server).explainRemove},
+		{"POST", "/linkspan/v1/containers/{name}/ports", (*Server).explainPublish},
+		{"DELETE", "/linkspan/v1/containers/{name}/ports", (*Server).explainUnpublish},
 	}
 }
 

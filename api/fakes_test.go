@@ -108,6 +108,12 @@ func (f *fakeNetworking) CreateNetwork(_ context.Context, spec controller.Networ
 	return network.Network{ID: netID}, f.refuse
 }
 
+func (f *fakeNetworking) Degraded(network.Network) error { return nil }
+
+func (f *fakeNetworking) PortSecurity(network.Network) (controller.PortSecurity, bool) {
+	return controller.PortSecurity{}, false
+}
+
 func (f *fakeNetworking) Diagnose(context.Context) ([]doctor.Finding, error) {
 	if f.repaired {
 		return nil, f.refuse

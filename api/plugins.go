@@ -8,6 +8,7 @@ import (
 	apinetwork "github.com/moby/moby/api/types/network"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/network"
 )
 
@@ -110,20 +111,31 @@ type inspected struct {
 	Linkspan *networkState `json:",omitempty"`
 }
 
-// networkState says that a network works in part only.
+// networkState says that a network works in part only, and whether its ports are
+// guarded.
 type networkState struct {
-	State  string // "degraded"
-	Reason string
+	State  string `json:",omitempty"` // "degraded"
+	Reason string `json:",omitempty"`
+	// PortSecurity is left out for networks that have no ports on this host.
+	PortSecurity *controller.PortSecurity `json:",omitempty"`
 }
 
-// stateOf returns nil for a network that is well.
+type judge interface {
+	Degraded(network.Network) error
+	PortSecurity(network.Network) (s controller.PortSecurity, guardable bool)
+}
+
+// stateOf returns nil for a network of which there is nothing to say.
 func (s *Server) stateOf(n network.Network) *networkState {
-	judge, ok := s.networks.(interface{ Degraded(network.Network) error })
-	if !ok {
+	var state networkState
+	if err := s.networks.Degraded(n); err != nil {
+		state.State, state.Reason = "degraded", err.Error()
+	}
+	if security, guardable := s.networks.PortSecurity(n); guardable {
+		state.PortSecurity = &security
+	}
+	if state == (networkState{}) {
 		return nil
 	}
-	if err := judge.Degraded(n); err != nil {
-		return &networkState{State: "degraded", Reason: err.Error()}
-	}
-	return nil
+	return &state
 }

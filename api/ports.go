@@ -7,6 +7,8 @@ import (
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/controller"
+	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/runtime"
 	"github.com/linkspan/linkspan/sandbox"
 )
 
@@ -14,6 +16,8 @@ type publisher interface {
 	Publish(ctx context.Context, owner linkspan.ID, wishes []sandbox.Wish) ([]sandbox.Port, error)
 	Unpublish(ctx context.Context, owner linkspan.ID, wishes []sandbox.Wish) ([]sandbox.Port, error)
 	AllPublished() []controller.PublishedPort
+	ExplainPublish(owner linkspan.ID, wishes []sandbox.Wish) (undo, do op.Plan, err error)
+	ExplainUnpublish(owner linkspan.ID, wishes []sandbox.Wish) (undo, do op.Plan, err error)
 }
 
 // PortsRequest names ports of a container in the notation of docker run -p.
@@ -80,15 +84,7 @@ func (s *Server) unpublishPorts(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) changePorts(w http.ResponseWriter, r *http.Request, change func(context.Context, linkspan.ID, []sandbox.Wish) ([]sandbox.Port, error)) error {
-	c, err := s.containers.Get(variable(r, "name"))
-	if err != nil {
-		return err
-	}
-	var request PortsRequest
-	if err = readJSON(w, r, &request); err != nil {
-		return err
-	}
-	wishes, err := request.wishes()
+	c, wishes, err := s.wishesOf(w, r)
 	if err != nil {
 		return err
 	}
@@ -103,6 +99,46 @@ func (s *Server) changePorts(w http.ResponseWriter, r *http.Request, change func
 	}
 	writeJSON(w, http.StatusOK, rows)
 	return nil
+}
+
+// wishesOf reads whose ports a request is about, and which.
+func (s *Server) wishesOf(w http.ResponseWriter, r *http.Request) (c runtime.Container, wishes []sandbox.Wish, err error) {
+	if c, err = s.containers.Get(variable(r, "name")); err != nil {
+		return c, nil, err
+	}
+	var request PortsRequest
+	if err = readJSON(w, r, &request); err != nil {
+		return c, nil, err
+	}
+	wishes, err = request.wishes()
+	return c, wishes, err
+}
+
+func (s *Server) explainPublish(_ context.Context, r *http.Request) (string, error) {
+	return s.explainPorts(r, s.networks.ExplainPublish)
+}
+
+func (s *Server) explainUnpublish(_ context.Context, r *http.Request) (string, error) {
+	return s.explainPorts(r, s.networks.ExplainUnpublish)
+}
+
+func (s *Server) explainPorts(r *http.Request, explain func(linkspan.ID, []sandbox.Wish) (undo, do op.Plan, err error)) (string, error) {
+	c, wishes, err := s.wishesOf(nil, r)
+	if err != nil {
+		return "", err
+	}
+	undo, do, err := explain(c.ID, wishes)
+	switch {
+	case err != nil:
+		return "", err
+	case len(undo)+len(do) == 0 && !c.State.Running():
+		return comment("Container %s does not run: the wish would be recorded, and followed when it starts.", c.Name), nil
+	}
+	text := comment("Container %s's shim holds a socket for each published port, from before the rules lead there until they do no more.", c.Name)
+	if len(undo) > 0 {
+		text += undone("What is published no more", undo) + "\n"
+	}
+	return text + do.String(), nil
 }
 
 func (q PortsRequest) wishes() ([]sandbox.Wish, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sort"
+	"strings"
 
 	"github.com/linkspan/linkspan/doctor"
 	"github.com/linkspan/linkspan/drivers"
@@ -23,6 +24,7 @@ func (c *Controller) Diagnose(ctx context.Context) ([]doctor.Finding, error) {
 		return nil, err
 	}
 	found := doctor.Examine(seen, subjects)
+	found = append(found, c.unguardedNetworks()...)
 	found = append(found, c.differences(ctx)...)
 	entries, err := c.peerFindings()
 	if err != nil {
@@ -46,7 +48,7 @@ func (c *Controller) Diagnose(ctx context.Context) ([]doctor.Finding, error) {
 // to nothing, and tries again what could not be undone. It leaves alone what is
 // not ours: that is for Diagnose to name.
 func (c *Controller) Repair(ctx context.Context) {
-	for _, row := range c.planned() {
+	for _, row := range c.planned(c.survey(ctx)) {
 		if !c.ready(row) {
 			continue
 		}
@@ -96,14 +98,15 @@ func (c *Controller) ready(row plannedRow) (ready bool) {
 	return ready
 }
 
-// planned returns all that is Ready, in an order that repairs may be made in.
-func (c *Controller) planned() []plannedRow {
+// planned returns all that is Ready, in an order that repairs may be made in, but
+// for what has been seen to be in order.
+func (c *Controller) planned(seen seen) []plannedRow {
 	all := []plannedRow{{"the host", c.HostCommands(), func(store.Tables) bool { return true }}}
 	var networks, containers []plannedRow
 	c.o.Store.View(func(t store.Tables) {
 		for id, row := range t.Networks.All() {
 			if row.Phase == store.Ready && row.Was == nil {
-				networks = append(networks, plannedRow{"network " + row.Value.Name, row.Plan, func(t store.Tables) bool {
+				networks = append(networks, plannedRow{"network " + row.Value.Name, seen.rest(row.Plan), func(t store.Tables) bool {
 					now, ok := t.Networks.Get(id)
 					return ok && now.Phase == store.Ready && now.Was == nil
 				}})
@@ -114,7 +117,7 @@ func (c *Controller) planned() []plannedRow {
 				continue
 			}
 			if r, ok := liveOf(t, row.Value.Owner); ok {
-				containers = append(containers, plannedRow{"container " + nameOf(t, row.Value), r.plan(), func(t store.Tables) bool {
+				containers = append(containers, plannedRow{"container " + nameOf(t, row.Value), seen.restOf(r).plan(), func(t store.Tables) bool {
 					now, ok := t.Sandboxes.Get(id)
 					return ok && now.Phase == store.Ready
 				}})
@@ -135,10 +138,30 @@ func nameOf(t store.Tables, s sandbox.Sandbox) string {
 	return s.Owner.Short()
 }
 
+// unguardedNetworks names those whose ports should be guarded and cannot be.
+func (c *Controller) unguardedNetworks() []doctor.Finding {
+	var names []string
+	why := ""
+	for _, n := range c.Networks() {
+		if security, guardable := c.PortSecurity(n); guardable && !security.On && c.wantsGuard(n) {
+			names, why = append(names, n.Name), security.Why
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	return []doctor.Finding{{
+		Reason: doctor.ReasonUnguarded, Severity: doctor.Warning,
+		What:   fmt.Sprintf("the ports of %s are not guarded: %s", strings.Join(names, ", "), why),
+		So:     "a container with CAP_NET_RAW can take the address of a neighbour, or of the gateway",
+		Remedy: "a kernel with nftables for bridges (modprobe nf_tables; CONFIG_NF_TABLES_BRIDGE); or say that it need not be: linkspan network update -o " + OptionPortSecurity + "=false NETWORK; or take the capability away: run --cap-drop NET_RAW",
+	}}
+}
+
 // differences compares the kernel with every stored plan.
 func (c *Controller) differences(ctx context.Context) []doctor.Finding {
 	var found []doctor.Finding
-	for _, row := range c.planned() {
+	for _, row := range c.planned(c.look()) {
 		for _, step := range row.plan {
 			if err := step.Op.Check(ctx, c.o.Host); err != nil {
 				found = append(found, doctor.Finding{

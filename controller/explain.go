@@ -9,6 +9,7 @@ import (
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/sandbox"
 	"github.com/linkspan/linkspan/store"
 )
 
@@ -91,6 +92,47 @@ func (c *Controller) ExplainAttach(ctr Container) (op.Plan, error) {
 		return err
 	})
 	return slices.Concat(parts, r.plan()), err
+}
+
+// ExplainPublish returns what Publish would undo now, and the plan that it would
+// carry out then. Both are empty for a container that does not run.
+func (c *Controller) ExplainPublish(owner linkspan.ID, wishes []sandbox.Wish) (undo, do op.Plan, err error) {
+	return c.explainWishes(owner, wishes, publishing(wishes))
+}
+
+// ExplainUnpublish is ExplainPublish for Unpublish.
+func (c *Controller) ExplainUnpublish(owner linkspan.ID, wishes []sandbox.Wish) (undo, do op.Plan, err error) {
+	return c.explainWishes(owner, wishes, unpublishing(wishes))
+}
+
+func (c *Controller) explainWishes(owner linkspan.ID, wishes []sandbox.Wish, change func(*store.Config) error) (undo, do op.Plan, err error) {
+	space, err := c.portSpace(wishes)
+	if err != nil {
+		return nil, nil, err
+	}
+	err = c.explain(func(t store.Tables) error {
+		row, ok := t.Configs.Get(owner)
+		if !ok {
+			return noContainer(owner)
+		}
+		if err := change(&row.Value); err != nil {
+			return err
+		}
+		t.Configs.Put(owner, row)
+		live, found := sandboxOf(t, owner)
+		if !found || live.Phase != store.Ready {
+			return nil
+		}
+		old, known := t.Ports.Get(live.Value.ID)
+		if !known {
+			old.Phase = store.Ready
+		}
+		fresh, err := c.reservePorts(t, owner, live.Value.ID, space)
+		change := c.rulesChange(old, fresh)
+		undo, do = slices.Concat(change.first, change.last), change.then
+		return err
+	})
+	return undo, do, err
 }
 
 // ExplainConnect returns the plan that Connect would carry out now. It is empty

@@ -23,13 +23,17 @@ const OptionPortSecurity = "linkspan.port_security"
 // guarded puts the guard of an endpoint's port before its cable: rules come
 // before links.
 func (c *Controller) guarded(driver drivers.Driver, n network.Network, e endpoint.Endpoint, plan op.Plan) op.Plan {
-	_, filtered := driver.(drivers.Filtered)
-	on, err := strconv.ParseBool(n.Options[OptionPortSecurity])
-	if c.o.Guard == nil || c.unguarded.Load() != nil || !filtered || err == nil && !on {
+	if _, filtered := driver.(drivers.Filtered); !filtered || c.cannotGuard() != nil || !c.wantsGuard(n) {
 		return plan
 	}
 	station := firewall.Station{Link: e.HostLink(), MAC: e.MAC, Addrs: slices.Concat(e.Addrs(), e.Config.LinkLocal)}
 	return slices.Concat(c.o.Guard.Station(station), plan)
+}
+
+// wantsGuard tells whether a network's ports are to be guarded: unless it says no.
+func (c *Controller) wantsGuard(n network.Network) bool {
+	on, err := strconv.ParseBool(n.Options[OptionPortSecurity])
+	return on || err != nil
 }
 
 // prepareGuard makes what all guards share, and notes it in the row of the host.
@@ -73,19 +77,20 @@ type PortSecurity struct {
 	Why string `json:",omitempty"`
 }
 
-// PortSecurity tells it of a network.
-func (c *Controller) PortSecurity(n network.Network) PortSecurity {
+// PortSecurity tells it of a network. Networks that have no ports on a bridge of
+// this host are not guardable.
+func (c *Controller) PortSecurity(n network.Network) (s PortSecurity, guardable bool) {
 	driver, err := c.driver(n.Driver)
 	if _, filtered := driver.(drivers.Filtered); err != nil || !filtered {
-		return PortSecurity{Why: "networks of driver " + n.Driver + " have no ports on a bridge of this host"}
+		return PortSecurity{}, false
 	}
-	if on, err := strconv.ParseBool(n.Options[OptionPortSecurity]); err == nil && !on {
-		return PortSecurity{Why: "switched off: " + OptionPortSecurity + "=" + n.Options[OptionPortSecurity]}
+	if !c.wantsGuard(n) {
+		return PortSecurity{Why: "switched off: " + OptionPortSecurity + "=" + n.Options[OptionPortSecurity]}, true
 	}
 	if err := c.cannotGuard(); err != nil {
-		return PortSecurity{Why: err.Error()}
+		return PortSecurity{Why: err.Error()}, true
 	}
-	return PortSecurity{On: true}
+	return PortSecurity{On: true}, true
 }
 
 // cannotGuard says why no port of this host is guarded; nil: they are.
@@ -104,8 +109,7 @@ func (c *Controller) mendGuard(ctx context.Context) error {
 	if c.cannotGuard() != nil {
 		return nil
 	}
-	settled := func(row store.Row[endpoint.Endpoint]) bool { return row.Phase == store.Ready && row.Was == nil }
-	plan, err := c.o.Guard.MendGuard(c.o.Host, c.guardedPorts(settled))
+	plan, err := c.o.Guard.MendGuard(c.o.Host, c.guardedPorts(settledEndpoint))
 	if err != nil || len(plan) == 0 {
 		return err
 	}
@@ -127,6 +131,10 @@ func (c *Controller) staleGuards(plan op.Plan) (stale op.Plan) {
 		}
 	}
 	return stale
+}
+
+func settledEndpoint(row store.Row[endpoint.Endpoint]) bool {
+	return row.Phase == store.Ready && row.Was == nil
 }
 
 // guardedPorts returns the guards of the endpoints that match.

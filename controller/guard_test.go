@@ -11,9 +11,15 @@ import (
 
 	apinetwork "github.com/moby/moby/api/types/network"
 
+	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/controller"
+	"github.com/linkspan/linkspan/doctor"
+	"github.com/linkspan/linkspan/firewall"
+	"github.com/linkspan/linkspan/firewall/iptables"
+	"github.com/linkspan/linkspan/firewall/nftables"
 	"github.com/linkspan/linkspan/internal/nstest"
 	"github.com/linkspan/linkspan/ipam"
+	"github.com/linkspan/linkspan/op"
 )
 
 // sniffScript prints the frames that arrive at eth0, in hex, until the last one
@@ -76,10 +82,14 @@ func TestPortSecurity(t *testing.T) {
 		{"a router's redirection", ipv6(local6, "8900000000000000"), false},
 	}
 	last := ipv4(own, "0a4d0002", "270f")
-	for _, on := range []bool{true, false} {
-		t.Run(fmt.Sprintf("on=%v", on), func(t *testing.T) {
+	for _, c := range []struct {
+		on    bool
+		rules firewall.Backend
+	}{{true, nftables.Backend{}}, {false, nftables.Backend{}}, {true, iptables.Backend{Variant: iptables.NFT}}, {true, iptables.Backend{Variant: iptables.Legacy}}} {
+		on := c.on
+		t.Run(fmt.Sprintf("%T/on=%v", c.rules, on), func(t *testing.T) {
 			m := nstest.New(t)
-			d := start(t, m, newRoots(t))
+			d := start(t, m, newRoots(t), backend(c.rules))
 			d.network(t, "lab", dualStack, subnets("10.77.0.0/24", "fd77::/64"), func(s *controller.NetworkSpec) {
 				s.Options = map[string]string{controller.OptionPortSecurity: fmt.Sprint(on)}
 			})
@@ -123,7 +133,10 @@ func TestPortSecurity(t *testing.T) {
 func addresses(four, six, mac string) func(*controller.Container) {
 	return func(c *controller.Container) {
 		for _, s := range c.Networking.EndpointsConfig {
-			s.IPAMConfig = &apinetwork.EndpointIPAMConfig{IPv4Address: netip.MustParseAddr(four), IPv6Address: netip.MustParseAddr(six)}
+			s.IPAMConfig = &apinetwork.EndpointIPAMConfig{IPv4Address: netip.MustParseAddr(four)}
+			if six != "" {
+				s.IPAMConfig.IPv6Address = netip.MustParseAddr(six)
+			}
 			if mac != "" {
 				if err := s.MacAddress.UnmarshalText([]byte(mac)); err != nil {
 					panic(err)
@@ -138,5 +151,72 @@ func subnets(cidrs ...string) func(*controller.NetworkSpec) {
 		for _, cidr := range cidrs {
 			s.Pools = append(s.Pools, ipam.Pool{Subnet: netip.MustParsePrefix(cidr)})
 		}
+	}
+}
+
+// A kernel that cannot look into bridges has networks all the same, whose ports
+// are not guarded; they say so, and the doctor does. With a kernel that can, the
+// next daemon guards those of containers that start.
+func TestUnguardedPorts(t *testing.T) {
+	for name, rules := range map[string]firewall.Backend{"nftables": nftables.Backend{}, "iptables": iptables.Backend{}} {
+		t.Run(name, func(t *testing.T) {
+			m, r := nstest.New(t), newRoots(t)
+			cannot := func(o *controller.Options) {
+				o.Before = func(_ int, step op.Step) error {
+					if _, is := step.Op.(nftables.AddGuard); is {
+						return linkspan.Errorf(linkspan.ErrUnsupported, "no nftables for bridges (said the test)")
+					}
+					return nil
+				}
+			}
+			d := start(t, m, r, backend(rules), cannot)
+			d.network(t, "lab", subnet("10.77.0.0/24"))
+			d.network(t, "free", subnet("10.78.0.0/24"), func(s *controller.NetworkSpec) {
+				s.Options = map[string]string{controller.OptionPortSecurity: "false"}
+			})
+			d.run(t, spec("web", "lab"))
+			says := func(name string, on bool, why string) {
+				t.Helper()
+				n, err := d.Network(name)
+				must(t, err)
+				got, guardable := d.PortSecurity(n)
+				if !guardable || got.On != on || !strings.Contains(got.Why, why) {
+					t.Errorf("port security of %s: %+v (%v), want %v and %q", name, got, guardable, on, why)
+				}
+			}
+			says("lab", false, "said the test")
+			says("free", false, "switched off")
+			finding := func() string {
+				found, err := d.Diagnose(t.Context())
+				must(t, err)
+				for _, f := range found {
+					if f.Reason == doctor.ReasonUnguarded {
+						return f.What
+					}
+				}
+				return ""
+			}
+			if got := finding(); !strings.Contains(got, "lab") || strings.Contains(got, "free") {
+				t.Errorf("the doctor says %q", got)
+			}
+			if out := m.Sh(t, "nft list tables"); strings.Contains(out, "bridge linkspan") {
+				t.Errorf("there is a guard:\n%s", out)
+			}
+			d.stop(t)
+			d = start(t, m, r, backend(rules))
+			says("lab", true, "")
+			if got := finding(); got != "" {
+				t.Errorf("the doctor says %q", got)
+			}
+			peer := d.run(t, spec("peer", "lab", addresses("10.77.0.9", "", "")))
+			if out := m.Sh(t, "nft list set bridge linkspan addrs4"); !strings.Contains(out, "10.77.0.9") {
+				t.Errorf("the port of %s is not guarded:\n%s", peer.Hostname, out)
+			}
+			m.Sh(t, "nft flush set bridge linkspan addrs4") // one of its sets is enough
+			if !nstest.Until(patience, func() bool { return strings.Contains(m.Sh(t, "nft list set bridge linkspan addrs4"), "10.77.0.9") }) {
+				t.Error("the guard did not come back")
+			}
+			d.clear(t)
+		})
 	}
 }

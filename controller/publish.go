@@ -13,6 +13,7 @@ import (
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/kernel"
+	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/sandbox"
 	"github.com/linkspan/linkspan/store"
 )
@@ -188,23 +189,32 @@ func (c *Controller) switchPorts(ctx context.Context, owner, id linkspan.ID, old
 
 // switchRules makes the firewall follow: in one transaction if it can.
 func (c *Controller) switchRules(ctx context.Context, old, fresh store.Row[store.Ports]) error {
+	change := c.rulesChange(old, fresh)
+	err := errors.Join(c.executor.Undo(ctx, change.first), c.executor.Do(ctx, change.then))
+	if err != nil {
+		return err
+	}
+	return c.executor.Undo(ctx, change.last)
+}
+
+// portsChange is how the firewall follows a change of what is published: first is
+// undone, then is done, last is undone.
+type portsChange struct{ first, then, last op.Plan }
+
+func (c *Controller) rulesChange(old, fresh store.Row[store.Ports]) portsChange {
 	sameBridges := old.Value.Bridge4 == fresh.Value.Bridge4 && old.Value.Bridge6 == fresh.Value.Bridge6
 	if old.Phase != store.Ready || !sameBridges {
-		return errors.Join(c.executor.Undo(ctx, old.Plan), c.executor.Do(ctx, fresh.Plan))
+		return portsChange{first: old.Plan, then: fresh.Plan}
 	}
 	gone, added := old.Value, fresh.Value
 	gone.Ports, added.Ports = notIn(old.Value.Ports, fresh.Value.Ports), notIn(fresh.Value.Ports, old.Value.Ports)
 	switcher, can := c.o.Firewall.(firewall.Switcher)
 	if !can || gone.Bridge4 != gone.Bridge6 && gone.Bridge4 != "" && gone.Bridge6 != "" {
-		return errors.Join(c.executor.Undo(ctx, c.portsPlan(gone)), c.executor.Do(ctx, c.portsPlan(added)))
+		return portsChange{first: c.portsPlan(gone), then: c.portsPlan(added)}
 	}
 	drop, _ := flowSteps(gone)
 	_, clear := flowSteps(added)
-	err := c.executor.Do(ctx, append(switcher.Switch(cmp.Or(added.Bridge4, added.Bridge6), gone.Ports, added.Ports), clear...))
-	if err != nil {
-		return err
-	}
-	return c.executor.Undo(ctx, drop)
+	return portsChange{then: append(switcher.Switch(cmp.Or(added.Bridge4, added.Bridge6), gone.Ports, added.Ports), clear...), last: drop}
 }
 
 // notIn returns the ports of a that are not in b.

@@ -13,23 +13,20 @@ import (
 	"github.com/linkspan/linkspan/store"
 )
 
-// Publish publishes further ports of a container: at once if it runs, and
-// whenever it starts. Conversations under way go on. It returns what is
-// published then.
-func (c *Controller) Publish(ctx context.Context, owner linkspan.ID, wishes []sandbox.Wish) ([]sandbox.Port, error) {
-	return c.changeWishes(ctx, owner, func(cfg *store.Config) error {
+// publishing is a change of wishes that wants more published.
+func publishing(wishes []sandbox.Wish) func(*store.Config) error {
+	return func(cfg *store.Config) error {
 		if err := canPublish(*cfg); err != nil {
 			return err
 		}
 		cfg.Ports = mergeWishes(slices.Concat(cfg.Ports, wishes))
 		return nil
-	})
+	}
 }
 
-// Unpublish takes published ports back. What a wish leaves open (the host's
-// address or port) matches any.
-func (c *Controller) Unpublish(ctx context.Context, owner linkspan.ID, wishes []sandbox.Wish) ([]sandbox.Port, error) {
-	return c.changeWishes(ctx, owner, func(cfg *store.Config) error {
+// unpublishing is one that wants less.
+func unpublishing(wishes []sandbox.Wish) func(*store.Config) error {
+	return func(cfg *store.Config) error {
 		for _, w := range wishes {
 			left := slices.DeleteFunc(spellOut(cfg.Ports), func(one sandbox.Wish) bool { return covers(w, one) })
 			if len(left) == len(spellOut(cfg.Ports)) {
@@ -38,7 +35,20 @@ func (c *Controller) Unpublish(ctx context.Context, owner linkspan.ID, wishes []
 			cfg.Ports = mergeWishes(left)
 		}
 		return nil
-	})
+	}
+}
+
+// Publish publishes further ports of a container: at once if it runs, and
+// whenever it starts. Conversations under way go on. It returns what is
+// published then.
+func (c *Controller) Publish(ctx context.Context, owner linkspan.ID, wishes []sandbox.Wish) ([]sandbox.Port, error) {
+	return c.changeWishes(ctx, owner, publishing(wishes))
+}
+
+// Unpublish takes published ports back. What a wish leaves open (the host's
+// address or port) matches any.
+func (c *Controller) Unpublish(ctx context.Context, owner linkspan.ID, wishes []sandbox.Wish) ([]sandbox.Port, error) {
+	return c.changeWishes(ctx, owner, unpublishing(wishes))
 }
 
 func canPublish(cfg store.Config) error {

@@ -30,6 +30,20 @@ func (c *Controller) survey(ctx context.Context) (s seen) {
 	return s
 }
 
+// look is survey that puts nothing in order: what is not, is left to be looked at.
+func (c *Controller) look() (s seen) {
+	if mender, can := c.o.Firewall.(firewall.Mender); can {
+		wanted, _ := c.rules()
+		plan, err := mender.Mend(c.o.Host, wanted)
+		s.rules = err == nil && len(plan) == 0
+	}
+	if c.cannotGuard() == nil {
+		plan, err := c.o.Guard.MendGuard(c.o.Host, c.guardedPorts(settledEndpoint))
+		s.guards = err == nil && len(plan) == 0
+	}
+	return s
+}
+
 // rest is what is left to look at of the plan of a network that is Ready.
 func (s seen) rest(plan op.Plan) op.Plan {
 	return slices.DeleteFunc(slices.Clone(plan), func(step op.Step) bool {

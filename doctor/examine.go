@@ -48,6 +48,7 @@ const (
 	ReasonUnfinished     = "unfinished"
 	ReasonOrphan         = "orphan"
 	ReasonEntries        = "entries-repaired"
+	ReasonUnguarded      = "ports-unguarded"
 )
 
 // Observation is what was seen of the host.

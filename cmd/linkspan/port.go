@@ -43,7 +43,7 @@ func newPort(a *app) *cobra.Command {
 		}
 		return nil
 	}
-	cmd.AddCommand(newPortLs(a), newPortAdd(a), newPortRm(a))
+	cmd.AddCommand(newPortLs(a), newPortChange(a, portAddVerb()), newPortChange(a, portRmVerb()))
 	return cmd
 }
 
@@ -68,7 +68,7 @@ func newPortLs(a *app) *cobra.Command {
 	return cmd
 }
 
-func newPortAdd(a *app) *cobra.Command {
+func portAddVerb() verb {
 	var from []string
 	cmd := &cobra.Command{
 		Use:     "add CONTAINER PORT...",
@@ -77,39 +77,47 @@ func newPortAdd(a *app) *cobra.Command {
 		Args:    cobra.MinimumNArgs(2),
 	}
 	cmd.Flags().StringArrayVar(&from, "from", nil, "`prefix` of addresses that may use the ports (default: everybody)")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.changePorts(cmd, http.MethodPost, args, from)
-	}
-	return cmd
+	return verb{cmd, func(_ *cobra.Command, args []string) ([]call, error) {
+		return portCalls(http.MethodPost, args, from)
+	}}
 }
 
-func newPortRm(a *app) *cobra.Command {
+func portRmVerb() verb {
 	cmd := &cobra.Command{
 		Use:     "rm CONTAINER PORT...",
 		Short:   "Take published ports of a running container back; connections by others go on",
 		Example: "  linkspan port rm web 80\n  linkspan port rm web 127.0.0.1:8080:80",
 		Args:    cobra.MinimumNArgs(2),
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.changePorts(cmd, http.MethodDelete, args, nil)
-	}
-	return cmd
+	return verb{cmd, func(_ *cobra.Command, args []string) ([]call, error) {
+		return portCalls(http.MethodDelete, args, nil)
+	}}
 }
 
-func (a *app) changePorts(cmd *cobra.Command, method string, args, from []string) error {
+func portCalls(method string, args, from []string) ([]call, error) {
 	target, err := path("/linkspan/v1/containers/", args[0], "/ports", nil)
-	if err != nil {
-		return err
-	}
-	return a.ports(cmd, call{Method: method, Path: target, Body: api.PortsRequest{Ports: args[1:], Sources: from}}, "")
+	return []call{{Method: method, Path: target, Body: api.PortsRequest{Ports: args[1:], Sources: from}}}, err
 }
 
-// ports makes a call and prints the ports that it answers with.
+// newPortChange makes a verb's command do its call and print what is published
+// then.
+func newPortChange(a *app, v verb) *cobra.Command {
+	return a.doing(v, func(cmd *cobra.Command, _ []string, daemon *engine, calls []call) error {
+		return a.printPorts(cmd, daemon, calls[0], "")
+	})
+}
+
+// ports is printPorts with the daemon that there is.
 func (a *app) ports(cmd *cobra.Command, c call, format string) error {
 	daemon, err := a.connect(cmd.Context())
 	if err != nil {
 		return err
 	}
+	return a.printPorts(cmd, daemon, c, format)
+}
+
+// printPorts makes a call and prints the ports that it answers with.
+func (a *app) printPorts(cmd *cobra.Command, daemon *engine, c call, format string) error {
 	text, err := daemon.text(cmd.Context(), c)
 	if err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/linkspan/linkspan/internal/nstest"
-	"github.com/linkspan/linkspan/kernel"
 )
 
 const longEnough = 30 * time.Second // for what should happen at once, on a busy machine
@@ -189,7 +187,21 @@ END`, limit, port))
 	}
 	tcp := s.open("127.0.0.1", 8080)
 	tcp.works()
+	before := s.machine.Dump(t)
+	said := s.do("explain", "port", "add", "web", "8081:80")
+	if want := "add element inet linkspan published4 { tcp . 8081 : 10.77.0.2 . 80 }"; !strings.Contains(said, want) {
+		t.Errorf("explain port add does not say %q:\n%s", want, said)
+	}
+	if diff := nstest.Diff(before, s.machine.Dump(t)); diff != "" || !s.bindable(8081) {
+		t.Errorf("to explain is to do:\n%s", diff)
+	}
 	out := s.do("port", "add", "web", "8081:80")
+	if said := s.do("explain", "port", "rm", "web", "8081:80"); !strings.Contains(said, "delete element inet linkspan published4 { tcp . 8081 }") {
+		t.Errorf("explain port rm says:\n%s", said)
+	}
+	if said := s.do("explain", "port", "rm", "web", "80"); !strings.Contains(said, "undone") || !strings.Contains(said, "8080") {
+		t.Errorf("explain port rm of all says:\n%s", said)
+	}
 	if !strings.Contains(out, "0.0.0.0:8081") || !ask(lan, 8081, trust) {
 		t.Errorf("port add:\n%s", out)
 	}
@@ -216,6 +228,8 @@ END`, limit, port))
 	tcp.works()
 	for _, c := range []struct{ args, says string }{
 		{"port rm web 8081:80", "is not published"},
+		{"explain port rm web 8081:80", "is not published"},
+		{"explain port add web 8080:81", "port is already allocated"},
 		{"port add web 8080:81", "port is already allocated"},
 		{"port add web 0:80", "invalid port specification"},
 		{"port add web 80:70000", "invalid port specification"},
@@ -228,63 +242,14 @@ END`, limit, port))
 	}
 	tcp.works()
 	tcp.close()
+	s.do("create", "--name", "idle", "--network", "lab", "--rootfs", "/", "--", "sleep", "1")
+	if said := s.do("explain", "port", "add", "idle", "8099:99"); !strings.Contains(said, "does not run") {
+		t.Errorf("explain port add of a container that does not run says:\n%s", said)
+	}
 	// What was added stays wished for.
 	s.do("restart", "-t", "0", "web")
 	if out := s.do("port", "ls", "web"); !strings.Contains(out, "0.0.0.0:8082") || strings.Contains(out, "8081") {
 		t.Errorf("after a restart:\n%s", out)
-	}
-	s.leave()
-}
-
-// TestThousandPorts is scenario 7.
-func TestThousandPorts(t *testing.T) {
-	s := newStory(t)
-	s.machine.Sh(t, "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0")
-	s.start()
-	s.do("network", "create", "--ipv6", "--subnet", "10.77.0.0/24", "--subnet", "fd77::/64", "lab")
-	run := func(name string, flags ...string) time.Duration {
-		began := time.Now()
-		s.do(append(append([]string{"run", "-d", "--name", name, "--network", "lab"}, flags...), "--rootfs", "/", "--", "python3", "-c", echoScript, "50501", "50500")...)
-		return time.Since(began)
-	}
-	plain := run("plain")
-	processes := func() int { return len(strings.Fields(s.machine.Sh(t, "pgrep -f linkspan-shim || true"))) }
-	count, rss := processes(), s.rss(s.daemonPid())
-	ranged := run("ftp", "-p", "50000-51000:50000-51000", "-p", "50000-51000:50000-51000/udp")
-	t.Logf("start: %v plain, %v with 1,001 ports over tcp and udp, IPv4 and IPv6; the daemon grew by %d KiB, the shim has %d KiB",
-		plain, ranged, s.rss(s.daemonPid())-rss, s.rss(s.shimOf("ftp")))
-	if got := processes() - count; got != 1 {
-		t.Errorf("the container took %d shims", got)
-	}
-	if held := strings.Count(s.machine.Sh(t, "ss -Hltun"), "\n"); held != 4004 {
-		t.Errorf("%d sockets are held, want 4 x 1,001", held)
-	}
-	for _, table := range []string{"ranges4", "ranges6"} {
-		if out := s.machine.Sh(t, "nft list map inet linkspan "+table); strings.Count(out, "50000-51000") != 2 {
-			t.Errorf("a range should be one element a protocol:\n%s", out)
-		}
-	}
-	if s.bindable(50500) {
-		t.Error("a program of the host can take a published port")
-	}
-	s.eventually("the server answers", func() bool {
-		_, err := s.machine.TrySh(`python3 -c 'import socket; s = socket.create_connection(("127.0.0.1", 50501), 1); s.sendall(b"x"); assert s.recv(1)'`)
-		return err == nil
-	})
-	var streams []*stream
-	for range 20 {
-		streams = append(streams, s.open("127.0.0.1", 50501))
-	}
-	for _, one := range streams {
-		one.works()
-	}
-	s.do("port", "rm", "ftp", "50500/tcp")
-	for _, one := range streams {
-		one.works()
-		one.close()
-	}
-	if !s.bindable(50500) || s.bindable(50501) {
-		t.Error("one port of the range should be free, and its neighbour not")
 	}
 	s.leave()
 }
@@ -317,76 +282,4 @@ func (s *story) rss(pid int) int {
 		}
 	}
 	return 0
-}
-
-// TestOldFlow is scenario 13: a UDP conversation that is older than what it
-// talks to.
-func TestOldFlow(t *testing.T) {
-	for _, backend := range []string{"nftables", "iptables"} {
-		t.Run(backend, func(t *testing.T) { oldFlow(t, backend) })
-	}
-}
-
-func oldFlow(t *testing.T, backend string) {
-	s := newStory(t)
-	lan := nstest.New(t)
-	nstest.Wire(t, s.machine, lan, netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("192.0.2.2/24"))
-	s.start("--firewall-backend", backend)
-	s.do("network", "create", "--subnet", "10.77.0.0/24", "lab")
-	out := filepath.Join(s.dir, "answers")
-	lan.Start(t, `exec python3 -u -c '
-import socket, time
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("192.0.2.2", 7777)); s.connect(("192.0.2.1", 9000)); s.settimeout(0.1)
-n = 0
-while True:
-    n += 1
-    try: s.send(b"?")
-    except OSError: pass
-    try: print(n, s.recv(100).decode(), flush=True)
-    except OSError: pass
-    time.sleep(0.02)
-' >`+out)
-	// A bystander of another container, whose flows are to stay.
-	s.do("run", "-d", "--name", "other", "--network", "lab", "--ip", "10.77.0.9", "-p", "9001:9001/udp", "--rootfs", "/", "--", "python3", "-c", serveScript, "9001")
-	lan.Start(t, `exec python3 -c '
-import socket, time
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("192.0.2.2", 7778)); s.connect(("192.0.2.1", 9001)); s.settimeout(0.1)
-while True:
-    try: s.send(b"?"); s.recv(100)
-    except OSError: pass
-    time.sleep(0.05)'`)
-	flows := func() []kernel.Flow {
-		flows, err := s.machine.Host().Flows()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return flows
-	}
-	to := func(address string) bool {
-		return slices.ContainsFunc(flows(), func(f kernel.Flow) bool { return f.Server.Addr() == netip.MustParseAddr(address) })
-	}
-	s.eventually("an entry from before the container", func() bool {
-		return slices.ContainsFunc(flows(), func(f kernel.Flow) bool { return f.To.Port() == 9000 })
-	})
-	s.eventually("the bystander's entry", func() bool { return to("10.77.0.9") })
-	for _, address := range []string{"10.77.0.2", "10.77.0.5"} {
-		had, _ := os.ReadFile(out)
-		s.do("run", "-d", "--rm", "--name", "game", "--network", "lab", "--ip", address, "-p", "9000:9000/udp", "--rootfs", "/", "--", "python3", "-c", serveScript, "9000")
-		s.eventually("answers from "+address, func() bool {
-			now, _ := os.ReadFile(out)
-			return strings.Count(string(now[len(had):]), "192.0.2.2\n") >= 3
-		})
-		if now, _ := os.ReadFile(out); strings.Contains(string(now[len(had):]), "10.77.0.1") {
-			t.Errorf("the server saw somebody else:\n%s", now)
-		}
-		s.do("stop", "-t", "0", "game")
-		s.eventually("the container is gone", func() bool { _, err := s.try("inspect", "game"); return err != nil })
-		if to(address) {
-			t.Errorf("entries lead to %s still: %v", address, flows())
-		}
-		if !to("10.77.0.9") {
-			t.Error("the bystander's entry is gone")
-		}
-	}
-	s.leave()
 }

@@ -48,9 +48,16 @@ func newExplain(a *app) *cobra.Command {
 		Args:  unknownVerb,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	ports := &cobra.Command{
+		Use:   "port VERB [ARG...]",
+		Short: "Print what a change of published ports would do",
+		Args:  unknownVerb,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
 	dialect.bind(explain.PersistentFlags())
 	step := explain.PersistentFlags().Bool("step", false, "do it after all: wait before each kernel operation, and show what it changes before and after")
-	explain.AddCommand(networks, brctlCommand(a, &dialect))
+	ports.AddCommand(a.explained(portAddVerb(), &dialect, step), a.explained(portRmVerb(), &dialect, step))
+	explain.AddCommand(networks, ports, brctlCommand(a, &dialect))
 	for _, v := range explainable(a) {
 		explain.AddCommand(a.explained(v, &dialect, step))
 	}
