@@ -133,6 +133,9 @@ func (s *shims) Hold(owner linkspan.ID, wanted []sandbox.Port, fresh []kernel.Ho
 func (s *shims) launched(owner linkspan.ID, a controller.Attachment) {
 	var fresh []kernel.Hold
 	for _, p := range a.Ports {
+		if p.Routed {
+			continue
+		}
 		for i := range p.Count {
 			fresh = append(fresh, kernel.Hold{Protocol: p.Protocol, At: netip.AddrPortFrom(p.Host, p.First+i)})
 		}
@@ -142,6 +145,16 @@ func (s *shims) launched(owner linkspan.ID, a controller.Attachment) {
 	for _, file := range a.Keep {
 		file.Close()
 	}
+}
+
+// drop lets go of what is held for one container, as its shim's end does.
+func (s *shims) drop(owner linkspan.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, file := range s.held[owner] {
+		file.Close()
+	}
+	delete(s.held, owner)
 }
 
 func (s *shims) end() {
