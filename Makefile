@@ -8,7 +8,7 @@ BENCH    ?= .
 SHIM     := runtime/shim/linkspan-shim
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
-DEBS     := bind9-dnsutils dnsmasq-base nftables iptables iproute2 bridge-utils iputils-ping strace curl ca-certificates python3 jq procps util-linux busybox-static docker.io gcc libc6-dev python3-docker docker-compose etcd-server tcpdump
+DEBS     := bind9-dnsutils dnsmasq-base nftables iptables iproute2 bridge-utils iputils-ping strace ufw firewalld dbus curl ca-certificates python3 jq procps util-linux busybox-static docker.io gcc libc6-dev python3-docker docker-compose etcd-server tcpdump
 
 export CGO_ENABLED ?= 0
 

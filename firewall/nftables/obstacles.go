@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 
 	"github.com/linkspan/linkspan/firewall"
@@ -15,9 +16,11 @@ import (
 
 // Obstacles returns rules and policies of other tables that stop what is
 // forwarded from or to one of the links, whatever our own rules say: a packet
-// must be accepted by each base chain that it passes. four are links that carry
-// IPv4, six IPv6. Rules of iptables-nft are among them. A rule whose conditions
-// are about anything but the names of links is passed over.
+// must be accepted by each base chain that it passes. What should pass is whatever
+// comes from a link, and, to it, answers and what was sent to a published port. four
+// are links that carry IPv4, six IPv6. Rules of iptables-nft are among them. A rule
+// whose conditions are about anything but the names of links and connection tracking
+// is passed over.
 func Obstacles(h *kernel.Host, four, six []string) ([]firewall.Obstacle, error) {
 	var found []firewall.Obstacle
 	err := h.Transact("", func(conn *nftables.Conn) error {
@@ -92,7 +95,9 @@ type walk struct {
 // obstacle returns what stops a packet from or to one of the links, or "".
 func (w walk) obstacle(c *nftables.Chain, links []string) (string, error) {
 	for _, link := range links {
-		for _, p := range []packet{{iif: link}, {oif: link}} {
+		for _, p := range []packet{
+			{iif: link, state: expr.CtStateBitNEW}, {oif: link, state: expr.CtStateBitESTABLISHED}, {oif: link, state: expr.CtStateBitNEW, status: destinationTranslated},
+		} {
 			verdict, where, err := w.through(c.Name, p, 0)
 			switch {
 			case err != nil:
@@ -109,9 +114,13 @@ func (w walk) obstacle(c *nftables.Chain, links []string) (string, error) {
 	return "", nil
 }
 
-// packet is what is known of one: the links that it comes from and leaves by.
-// An empty name is some link of the machine's that no rule names.
-type packet struct{ iif, oif string }
+// packet is what is known of one: the links that it comes from and leaves by, and
+// what connection tracking says of it. An empty name is some link of the machine's
+// that no rule names.
+type packet struct {
+	iif, oif      string
+	state, status uint32
+}
 
 // through returns the verdict of a chain on a packet, and in which chain it was
 // found. VerdictContinue says that it has none.
@@ -128,7 +137,10 @@ func (w walk) through(name string, p packet, depth int) (expr.VerdictKind, strin
 		w.rules[name] = rules
 	}
 	for _, rule := range rules {
-		verdict := decide(rule.Exprs, p)
+		verdict, err := w.decide(rule.Exprs, p)
+		if err != nil {
+			return 0, name, err
+		}
 		switch verdict.Kind {
 		case expr.VerdictAccept, expr.VerdictDrop:
 			return verdict.Kind, name, nil
@@ -146,9 +158,12 @@ func (w walk) through(name string, p packet, depth int) (expr.VerdictKind, strin
 
 // decide returns the verdict of one rule, which is to continue if it does not
 // match the packet, or may not.
-func decide(exprs []expr.Any, p packet) expr.Verdict {
-	names := make(map[uint32]string) // registers that hold a link's name
+func (w walk) decide(exprs []expr.Any, p packet) (expr.Verdict, error) {
+	passedOver := expr.Verdict{Kind: expr.VerdictContinue}
+	names := make(map[uint32]string)  // registers that hold a link's name
+	values := make(map[uint32][]byte) // and those that hold what is tracked
 	for _, e := range exprs {
+		holds := true
 		switch e := e.(type) {
 		case *expr.Meta:
 			switch e.Key {
@@ -157,28 +172,83 @@ func decide(exprs []expr.Any, p packet) expr.Verdict {
 			case expr.MetaKeyOIFNAME:
 				names[e.Register] = p.oif
 			default:
-				return expr.Verdict{Kind: expr.VerdictContinue}
+				holds = false
 			}
+		case *expr.Ct:
+			switch e.Key {
+			case expr.CtKeySTATE:
+				values[e.Register] = binaryutil.NativeEndian.PutUint32(p.state)
+			case expr.CtKeySTATUS:
+				values[e.Register] = binaryutil.NativeEndian.PutUint32(p.status)
+			default:
+				holds = false
+			}
+		case *expr.Bitwise:
+			value, known := values[e.SourceRegister]
+			values[e.DestRegister] = masked(value, e.Mask, e.Xor)
+			holds = known
 		case *expr.Cmp:
-			name, known := names[e.Register]
-			if !known || (e.Op != expr.CmpOpEq && e.Op != expr.CmpOpNeq) || matches(name, e.Data) != (e.Op == expr.CmpOpEq) {
-				return expr.Verdict{Kind: expr.VerdictContinue}
+			holds = compared(e, names, values)
+		case *expr.Lookup:
+			value, known := values[e.SourceRegister]
+			found, err := w.listed(e.SetName, value)
+			if err != nil {
+				return passedOver, err
 			}
+			holds = known && !e.IsDestRegSet && found != e.Invert
 		case *expr.Counter, *expr.Log:
 		case *expr.Verdict:
-			return *e
+			return *e, nil
 		case *expr.Reject:
-			return expr.Verdict{Kind: expr.VerdictDrop}
+			return expr.Verdict{Kind: expr.VerdictDrop}, nil
 		case *expr.Target:
 			if e.Name == "REJECT" {
-				return expr.Verdict{Kind: expr.VerdictDrop}
+				return expr.Verdict{Kind: expr.VerdictDrop}, nil
 			}
-			return expr.Verdict{Kind: expr.VerdictContinue}
+			holds = false
 		default:
-			return expr.Verdict{Kind: expr.VerdictContinue}
+			holds = false
+		}
+		if !holds {
+			return passedOver, nil
 		}
 	}
-	return expr.Verdict{Kind: expr.VerdictContinue}
+	return passedOver, nil
+}
+
+// compared tells whether a comparison holds of a register of which something is
+// known.
+func compared(e *expr.Cmp, names map[uint32]string, values map[uint32][]byte) bool {
+	if e.Op != expr.CmpOpEq && e.Op != expr.CmpOpNeq {
+		return false
+	}
+	if name, known := names[e.Register]; known {
+		return matches(name, e.Data) == (e.Op == expr.CmpOpEq)
+	}
+	value, known := values[e.Register]
+	return known && bytes.Equal(value, e.Data) == (e.Op == expr.CmpOpEq)
+}
+
+func masked(value, mask, xor []byte) []byte {
+	result := bytes.Clone(value)
+	for i := range result {
+		if i < len(mask) && i < len(xor) {
+			result[i] = result[i]&mask[i] ^ xor[i]
+		}
+	}
+	return result
+}
+
+// listed tells whether a set has a value among its elements.
+func (w walk) listed(set string, value []byte) (bool, error) {
+	if value == nil {
+		return false, nil
+	}
+	elements, err := w.conn.GetSetElements(&nftables.Set{Name: set, Table: w.table})
+	if err != nil {
+		return false, fmt.Errorf("listing set %s of table %s: %w", set, w.table.Name, err)
+	}
+	return slices.ContainsFunc(elements, func(e nftables.SetElement) bool { return bytes.Equal(e.Key, value) }), nil
 }
 
 // matches compares a link's name with a rule's: all of it, or what it begins

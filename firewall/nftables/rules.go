@@ -325,9 +325,11 @@ func header(family byte, offset, length uint32) []expr.Any {
 	}
 }
 
-// translated matches conversations whose destination was translated
+// destinationTranslated is the bit of conversations whose destination was translated
 // (IPS_DST_NAT in nf_conntrack_common.h).
-func translated() []expr.Any { return conntrack(expr.CtKeySTATUS, 1<<5) }
+const destinationTranslated = 1 << 5
+
+func translated() []expr.Any { return conntrack(expr.CtKeySTATUS, destinationTranslated) }
 
 func conntrack(key expr.CtKey, bits uint32) []expr.Any {
 	return []expr.Any{
