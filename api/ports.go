@@ -114,15 +114,15 @@ func (s *Server) wishesOf(w http.ResponseWriter, r *http.Request) (c runtime.Con
 	return c, wishes, err
 }
 
-func (s *Server) explainPublish(_ context.Context, r *http.Request) (string, error) {
-	return s.explainPorts(r, s.networks.ExplainPublish)
+func (s *Server) explainPublish(ctx context.Context, r *http.Request) (string, error) {
+	return s.explainPorts(ctx, r, s.networks.ExplainPublish)
 }
 
-func (s *Server) explainUnpublish(_ context.Context, r *http.Request) (string, error) {
-	return s.explainPorts(r, s.networks.ExplainUnpublish)
+func (s *Server) explainUnpublish(ctx context.Context, r *http.Request) (string, error) {
+	return s.explainPorts(ctx, r, s.networks.ExplainUnpublish)
 }
 
-func (s *Server) explainPorts(r *http.Request, explain func(linkspan.ID, []sandbox.Wish) (undo, do op.Plan, err error)) (string, error) {
+func (s *Server) explainPorts(ctx context.Context, r *http.Request, explain func(linkspan.ID, []sandbox.Wish) (undo, do op.Plan, err error)) (string, error) {
 	c, wishes, err := s.wishesOf(nil, r)
 	if err != nil {
 		return "", err
@@ -136,9 +136,9 @@ func (s *Server) explainPorts(r *http.Request, explain func(linkspan.ID, []sandb
 	}
 	text := comment("Container %s's shim holds a socket for each published port, from before the rules lead there until they do no more.", c.Name)
 	if len(undo) > 0 {
-		text += undone("What is published no more", undo) + "\n"
+		text += undone(ctx, "What is published no more", undo) + "\n"
 	}
-	return text + do.String(), nil
+	return text + do.In(dialectOf(ctx)), nil
 }
 
 func (q PortsRequest) wishes() ([]sandbox.Wish, error) {
