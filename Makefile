@@ -56,7 +56,7 @@ fmt: ## format all Go files
 	$(TOOL) gofumpt -w $$(git ls-files '*.go')
 
 bench: build ## measure the daemon beside the bare kernel and docker.io; BENCH chooses cases
-	$(GO) test -v -count=1 -timeout 60m ./bench -full -only '$(BENCH)'
+	$(GO) test -v -count=1 -timeout 60m -p 1 ./bench/... -full -only '$(BENCH)'
 
 micro: shim ## run the benchmarks of single packages
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PKGS)

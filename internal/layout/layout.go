@@ -97,6 +97,7 @@ func House() Policy {
 			"internal/nstest":       {"kernel"},
 			"internal/layout":       {},
 			"bench":                 {"kernel"},
+			"bench/overlay":         {"store/cluster"},
 		},
 		Tests: []string{
 			"internal/nstest", "store/etcdtest", "firewall/firewalltest", "drivers/driverstest", "drivers/bridge", "drivers/host", "drivers/macvlan", "drivers/none", "drivers/container", "drivers/overlay", "drivers/remote", "plugin/...",

@@ -117,6 +117,9 @@ func (c *Cluster) meet(ctx context.Context, keys []string) error {
 	return nil
 }
 
+// neighbours is how many claims are read from one that was in the way on.
+const neighbours = 32
+
 // step is a transaction.
 type step struct {
 	compare []clientv3.Cmp
@@ -181,6 +184,12 @@ func (s *step) ground(c *Cluster, want wanted) {
 		s.compare = append(s.compare, clientv3.Compare(clientv3.CreateRevision(key), ">", 0))
 		s.look = append(s.look, clientv3.OpGet(key))
 	}
+	if !want.addr.IsValid() {
+		return
+	}
+	// Where one address is taken there are others that this host has not heard of.
+	around, end := c.keys.claim(want.network, want.addr), clientv3.GetPrefixRangeEnd(c.keys.claims(want.network))
+	s.look = append(s.look, clientv3.OpGet(around, clientv3.WithRange(end), clientv3.WithLimit(neighbours)))
 	if block := c.blockOf(want.network, want.addr); block.IsValid() {
 		key := c.keys.block(want.network, block)
 		if mine, ours := c.mirror.mine[key]; ours {

@@ -245,6 +245,9 @@ func TestHold(t *testing.T) {
 	if _, err := b.Join(t.Context(), n, wants("thief", "10.0.0.2/24")); !errors.Is(err, linkspan.ErrConflict) {
 		t.Errorf("when it has left again: %v", err)
 	}
+	moved := db
+	moved.IPv4 = netip.MustParsePrefix("10.0.0.9/24")
+	must(t, a.Hold(t.Context(), n, moved))
 	must(t, a.Release(t.Context(), n.ID, db.Owner))
 	join(t, b, n, wants("heir", "10.0.0.2/24"))
 	eventually(t, "there are two addresses", func() bool { return len(store.keys(t, "claims/")) == 2 })

@@ -14,6 +14,7 @@
 package cluster
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/linkspan/linkspan"
@@ -26,6 +27,8 @@ type Member struct {
 	VTEP      netip.Addr // where its tunnels end
 	Advertise string     // host:port, as --cluster-advertise has it
 }
+
+func (m Member) String() string { return fmt.Sprintf("host %s at %s", m.Name, m.VTEP) }
 
 // Endpoint is what the cluster knows of an attachment.
 type Endpoint struct {

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/internal/nstest"
+	"github.com/linkspan/linkspan/store/cluster"
 	"github.com/linkspan/linkspan/store/etcdtest"
 )
 
@@ -45,4 +47,31 @@ func TestTwoHosts(t *testing.T) {
 	if err := a.RemoveNetwork(t.Context(), n.ID); !errors.Is(err, linkspan.ErrNotFound) {
 		t.Errorf("removing a network that is gone: %v", err)
 	}
+}
+
+// TestTwins opens two hosts with one ID: the second one keeps its hands off what
+// the first one has until that is gone.
+func TestTwins(t *testing.T) {
+	m := nstest.New(t)
+	etcd := etcdtest.Alone(t, m)
+	store := "etcd://" + etcd.Endpoint()
+	a := host(t, m, 1, store, short(4*time.Second, 8*time.Second))
+	ready(t, a)
+	n := lab(t, a, "lab", "10.0.0.0/24")
+	web := join(t, a, n, container("web"))
+	twin := host(t, m, 1, store, short(4*time.Second, 8*time.Second), func(o *cluster.Options) { o.Self.Name = "copy" })
+	eventually(t, "the second one says why it does nothing", func() bool {
+		err := twin.Err()
+		return errors.Is(err, linkspan.ErrConflict) && strings.Contains(err.Error(), "host h1 at 192.0.2.1 has the same ID")
+	})
+	if _, err := twin.Join(t.Context(), n, container("db")); err == nil || !strings.Contains(err.Error(), "the same ID") {
+		t.Errorf("a join on the second one: %v", err)
+	}
+	if len(a.Endpoints(n.ID)) != 1 || a.Err() != nil {
+		t.Errorf("the first one has %v, %v", a.Endpoints(n.ID), a.Err())
+	}
+	must(t, a.Leave(t.Context(), web))
+	must(t, a.Close())
+	ready(t, twin)
+	join(t, twin, n, container("db"))
 }

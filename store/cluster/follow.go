@@ -1,6 +1,9 @@
 package cluster
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // follower is somebody who wants to know of changes.
 type follower struct {
@@ -8,6 +11,11 @@ type follower struct {
 	any  bool          // there is some
 	bell chan struct{} // rings when there is
 }
+
+// calm is the least time between the beginnings of two calls of a follower. Its
+// work grows with the networks that changed, not with the changes, so in a storm
+// of them it is done for many at once.
+const calm = 10 * time.Millisecond
 
 // Follow calls changed from one goroutine at a time until ctx ends, first for
 // all that there is.
@@ -40,7 +48,9 @@ func (c *Cluster) Follow(ctx context.Context, changed func(Change)) {
 		f.news, f.any = Change{}, false
 		c.mu.Unlock()
 		if any && ctx.Err() == nil {
+			began := time.Now()
 			changed(news)
+			pause(ctx, calm-time.Since(began))
 		}
 	}
 }

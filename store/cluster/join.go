@@ -288,12 +288,13 @@ func (c *Cluster) Hold(ctx context.Context, n network.Network, e Endpoint) error
 		_, wanted := c.own.wants[c.keys.claim(n.ID, addr)]
 		sure = sure && (wanted || c.sure(n.ID, addr))
 	}
+	var keys []string
 	if err == nil {
+		keys = c.unwantHold(h)
 		c.wantHold(h, hold{e.Name, e.addrs()})
 	}
 	c.mu.Unlock()
 	if err == nil {
-		keys := []string{}
 		for _, addr := range e.addrs() {
 			keys = append(keys, c.keys.claim(n.ID, addr))
 		}

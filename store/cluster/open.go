@@ -112,11 +112,41 @@ func (c *Cluster) run(ctx context.Context) {
 	c.client = client
 	c.mu.Unlock()
 	var all sync.WaitGroup
-	all.Go(func() { c.keep(ctx, c.life) })
-	all.Go(func() { c.keep(ctx, c.claim) })
 	all.Go(func() { c.watch(ctx) })
-	all.Go(func() { c.settle(ctx) })
+	if c.admitted(ctx) {
+		all.Go(func() { c.keep(ctx, c.life) })
+		all.Go(func() { c.keep(ctx, c.claim) })
+		all.Go(func() { c.settle(ctx) })
+	}
 	all.Wait()
+}
+
+// admitted waits until no other host lives that has this one's ID, as a copied
+// data root has it: each would take what the other has for its own. A host that
+// has got another name or address waits for its own former life to end.
+func (c *Cluster) admitted(ctx context.Context) bool {
+	for {
+		var found *clientv3.GetResponse
+		err := c.within(ctx, func(ctx context.Context) (err error) {
+			found, err = c.client.Get(ctx, c.keys.member(c.o.Self.ID))
+			return err
+		})
+		if err == nil {
+			other := c.o.Self
+			if len(found.Kvs) == 0 || json.Unmarshal(found.Kvs[0].Value, &other) != nil || other.Name == c.o.Self.Name && other.VTEP == c.o.Self.VTEP {
+				return true
+			}
+			err = c.twin(other.String())
+		}
+		c.unreachable(err)
+		if !pause(ctx, retryAfter) {
+			return false
+		}
+	}
+}
+
+func (c *Cluster) twin(who string) error {
+	return linkspan.Errorf(linkspan.ErrConflict, "%s has the same ID as this host: give each its own data root, or wait until it is gone from the cluster", who)
 }
 
 // connect makes the client. With a password that takes an answer of the store,
@@ -197,10 +227,13 @@ func (c *Cluster) Err() error {
 // down is Err with the lock held.
 func (c *Cluster) down() error {
 	if c.link.err == nil && c.own.stolen != "" {
-		return linkspan.Errorf(linkspan.ErrConflict, "another host of the cluster has the same ID as this one: %s; give each its own data root", c.own.stolen)
+		return c.twin(c.own.stolen)
 	}
 	if c.link.err == nil || !c.link.away && c.met() {
 		return nil
+	}
+	if errors.Is(c.link.err, linkspan.ErrConflict) {
+		return c.link.err
 	}
 	return linkspan.Errorf(linkspan.ErrUnavailable, "cluster store %s does not answer, since %s: %w", c.o, time.Since(c.link.since).Round(time.Second), c.link.err)
 }
@@ -295,21 +328,22 @@ func (m *mirror) list() []network.Network {
 // of this host are as it wants them, whether the store knows or not.
 func (c *Cluster) Endpoints(network linkspan.ID) []Endpoint {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	var endpoints []Endpoint
 	if s := c.mirror.on[network]; s != nil {
 		endpoints = make([]Endpoint, 0, len(s.endpoints))
-		for _, e := range s.endpoints {
-			if e.value.Member != c.o.Self.ID || !c.own.resumed {
+		for id, e := range s.endpoints {
+			_, here := c.own.endpoints[id]
+			if !here && (e.value.Member != c.o.Self.ID || !c.own.resumed) {
 				endpoints = append(endpoints, e.value)
 			}
 		}
 	}
 	for _, e := range c.own.endpoints {
-		if e.Network == network && !slices.ContainsFunc(endpoints, func(x Endpoint) bool { return x.ID == e.ID }) {
+		if e.Network == network {
 			endpoints = append(endpoints, e)
 		}
 	}
+	c.mu.Unlock()
 	slices.SortFunc(endpoints, func(a, b Endpoint) int { return compareIDs(a.ID, b.ID) })
 	return endpoints
 }

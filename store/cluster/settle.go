@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -52,11 +53,11 @@ func (c *Cluster) settleOnce(ctx context.Context) error {
 	errs := make(chan error, len(groups))
 	turns := make(chan struct{}, abreast)
 	var all sync.WaitGroup
-	for id, keys := range groups {
+	for of, keys := range groups {
 		turns <- struct{}{}
 		all.Go(func() {
 			defer func() { <-turns }()
-			errs <- c.reclaim(ctx, id, keys)
+			errs <- c.reclaim(ctx, of.id, keys)
 		})
 	}
 	all.Wait()
@@ -77,10 +78,14 @@ func (c *Cluster) settleOnce(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// differences returns the keys that are not as they are wanted, by the endpoint
-// or owner that they belong to, and blocks that are to go.
-func (c *Cluster) differences() (groups map[linkspan.ID][]string, surplus []string) {
-	groups = make(map[linkspan.ID][]string)
+// group is what is settled in one step: the keys of an endpoint, or those that an
+// owner reserves on a network.
+type group struct{ network, id linkspan.ID }
+
+// differences returns the keys that are not as they are wanted, by what they
+// belong to, and blocks that are to go.
+func (c *Cluster) differences() (groups map[group][]string, surplus []string) {
+	groups = make(map[group][]string)
 	for key, want := range c.own.wants {
 		mine, there := c.mirror.mine[key]
 		if there && mine.value == want.value || c.own.busy[want.endpoint]+c.own.busy[want.owner] > 0 {
@@ -89,20 +94,17 @@ func (c *Cluster) differences() (groups map[linkspan.ID][]string, surplus []stri
 		if key == c.keys.member(c.o.Self.ID) {
 			c.own.stolen = ""
 			if there && c.own.announced {
-				c.own.stolen = mine.value
+				c.own.stolen = c.mirror.members[c.o.Self.ID].value.String()
 				continue
 			}
 		}
-		id := want.endpoint
-		if id == "" {
-			id = want.owner
-		}
-		groups[id] = append(groups[id], key)
+		of := group{want.network, cmp.Or(want.endpoint, want.owner)}
+		groups[of] = append(groups[of], key)
 	}
 	if !c.own.resumed {
 		return groups, nil
 	}
-	for key, mine := range c.mirror.mine {
+	for key := range c.mirror.mine {
 		if _, wanted := c.own.wants[key]; wanted {
 			continue
 		}
@@ -110,9 +112,8 @@ func (c *Cluster) differences() (groups map[linkspan.ID][]string, surplus []stri
 		if k == kindBlock {
 			continue
 		}
-		id := c.belongs(network, key, k)
-		if c.own.busy[id] == 0 && mine.mod > 0 {
-			groups[id] = append(groups[id], key)
+		if of := (group{network, c.belongs(network, key, k)}); c.own.busy[of.id] == 0 {
+			groups[of] = append(groups[of], key)
 		}
 	}
 	return groups, c.surplus()
@@ -125,11 +126,8 @@ func (c *Cluster) belongs(network linkspan.ID, key string, k kind) linkspan.ID {
 		return linkspan.ID(rest)
 	}
 	if s := c.mirror.on[network]; s != nil {
-		if of := s.claims[fromDigits(rest)].value; of.Endpoint != "" {
-			return of.Endpoint
-		} else if of.Owner != "" {
-			return of.Owner
-		}
+		of := s.claims[fromDigits(rest)].value
+		return cmp.Or(of.Endpoint, of.Owner)
 	}
 	return ""
 }
@@ -157,7 +155,7 @@ func (c *Cluster) reclaim(ctx context.Context, id linkspan.ID, keys []string) er
 func (c *Cluster) lose(id linkspan.ID, keys []string, why error) {
 	if e, there := c.own.endpoints[id]; there {
 		delete(c.own.endpoints, id)
-		delete(c.own.holds, holder{e.Network, e.Owner})
+		c.unwantHold(holder{e.Network, e.Owner})
 		c.unwantEndpoint(e)
 		c.lost(e, why)
 	}

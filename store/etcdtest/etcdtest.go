@@ -23,6 +23,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -146,19 +147,43 @@ func (e *Member) Ready(tb testing.TB) {
 
 // Healthy tells whether the member answers and has a leader.
 func (e *Member) Healthy() bool {
+	text, err := e.get("/health")
+	return err == nil && strings.Contains(text, `"health":"true"`)
+}
+
+// Metrics returns what the member counts; of what it counts in several parts, the
+// sum.
+func (e *Member) Metrics(tb testing.TB) map[string]float64 {
+	tb.Helper()
+	text, err := e.get("/metrics")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	all := make(map[string]float64)
+	for line := range strings.SplitSeq(text, "\n") {
+		name, value, _ := strings.Cut(line, " ")
+		name, _, _ = strings.Cut(name, "{")
+		if number, err := strconv.ParseFloat(value, 64); err == nil {
+			all[name] += number
+		}
+	}
+	return all
+}
+
+func (e *Member) get(path string) (string, error) {
 	transport := &http.Transport{
 		DialContext:       func(ctx context.Context, _, addr string) (net.Conn, error) { return Dial(e.machine)(ctx, addr) },
 		TLSClientConfig:   e.config.TLS,
 		DisableKeepAlives: true,
 	}
-	client := &http.Client{Transport: transport, Timeout: time.Second}
-	answer, err := client.Get(e.url() + "/health")
+	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
+	answer, err := client.Get(e.url() + path)
 	if err != nil {
-		return false
+		return "", err
 	}
 	defer answer.Body.Close()
 	raw, err := io.ReadAll(answer.Body)
-	return err == nil && strings.Contains(string(raw), `"health":"true"`)
+	return string(raw), err
 }
 
 // Dial returns a function that connects from a machine over TCP.
