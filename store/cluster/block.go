@@ -98,61 +98,46 @@ func (c *Cluster) blockOf(network linkspan.ID, addr netip.Addr) netip.Prefix {
 // ownBlocks returns the blocks of this host on a network that the store is sure
 // to have.
 func (c *Cluster) ownBlocks(network linkspan.ID) []netip.Prefix {
-	var blocks []netip.Prefix
 	s := c.mirror.on[network]
 	if s == nil {
 		return nil
 	}
-	for prefix := range s.blocks {
-		key := c.keys.block(network, prefix)
-		if _, mine := c.mirror.mine[key]; mine && !c.mirror.doubtful[key] {
+	var blocks []netip.Prefix
+	for prefix := range s.own {
+		if !c.mirror.doubtful[c.keys.block(network, prefix)] {
 			blocks = append(blocks, prefix)
 		}
 	}
 	return blocks
 }
 
-// room returns how many addresses a pool has and how many of them nobody has,
-// those of blocks being had.
+// room returns how many addresses a pool has and about how many of them nobody
+// has, those of blocks being had. It is asked after each change, so nothing in it
+// grows with the network.
 func (c *Cluster) room(network linkspan.ID, pool ipam.Pool) (all, free int) {
 	r, _ := reserveOf(pool)
 	all = 2 << (r.area.Addr().BitLen() - r.area.Bits())
-	free = all
 	s := c.mirror.on[network]
 	if s == nil {
-		return all, free
+		return all, all
 	}
-	for prefix := range s.blocks {
-		if r.area.Overlaps(prefix) {
-			free -= 1 << r.bits
-		}
-	}
-	for addr := range s.claims {
-		if _, blocked := s.blocks[r.around(addr)]; !blocked && pool.Subnet.Contains(addr) {
-			free--
-		}
-	}
-	return all, free
+	counts := s.counts[familyOf(pool.Subnet.Addr())]
+	return all, all - counts.claims - counts.blocks<<r.bits
 }
 
 // surplus returns the keys of blocks that this host is to give back: of networks
 // that it has nothing on, and of those whose addresses are scarce.
 func (c *Cluster) surplus() []string {
 	var keys []string
-	for key := range c.mirror.mine {
-		k, id, rest := c.keys.parse(key)
-		if k != kindBlock {
-			continue
-		}
-		if !c.own.on(id) {
-			if c.own.resumed {
-				keys = append(keys, key)
+	for id, s := range c.mirror.on {
+		for prefix := range s.own {
+			spare := c.own.resumed && !c.own.on(id)
+			if pool, ok := c.mirror.networks[id].value.Pool(prefix.Addr()); ok && !spare {
+				all, free := c.room(id, pool)
+				spare = free < all/8
 			}
-			continue
-		}
-		if pool, ok := c.mirror.networks[id].value.Pool(fromDigits(rest)); ok {
-			if all, free := c.room(id, pool); free < all/8 {
-				keys = append(keys, key)
+			if spare {
+				keys = append(keys, c.keys.block(id, prefix))
 			}
 		}
 	}

@@ -89,6 +89,17 @@ type segment struct {
 	claims    map[netip.Addr]seen[claim]
 	taken     ipam.Runs // the addresses of claims
 	blocks    map[netip.Prefix]seen[block]
+
+	own    map[netip.Prefix]bool // the blocks of this host
+	counts [2]struct{ claims, blocks int }
+}
+
+// familyOf is the index of an address's counts.
+func familyOf(addr netip.Addr) int {
+	if addr.Is6() {
+		return 1
+	}
+	return 0
 }
 
 func newMirror(l layout, self linkspan.ID) mirror {
@@ -112,6 +123,7 @@ func (m *mirror) segment(id linkspan.ID) *segment {
 			endpoints: make(map[linkspan.ID]seen[Endpoint]),
 			claims:    make(map[netip.Addr]seen[claim]),
 			blocks:    make(map[netip.Prefix]seen[block]),
+			own:       make(map[netip.Prefix]bool),
 		}
 		m.on[id] = s
 	}
@@ -153,13 +165,18 @@ func (m *mirror) put(key, value string, mod int64) {
 		s, addr := m.segment(id), fromDigits(rest)
 		if store(s.claims, addr, value, mod, m.round, m.revision) {
 			s.taken.Add(addr)
+			s.counts[familyOf(addr)].claims = len(s.claims) - s.counts[1-familyOf(addr)].claims
 			m.own(key, value, mod, s.claims[addr].value.Member)
 		}
 	case kindBlock:
 		var b block
 		if json.Unmarshal([]byte(value), &b) == nil {
-			prefix := netip.PrefixFrom(fromDigits(rest), b.Bits)
-			if store(m.segment(id).blocks, prefix, value, mod, m.round, m.revision) {
+			s, prefix := m.segment(id), netip.PrefixFrom(fromDigits(rest), b.Bits)
+			if store(s.blocks, prefix, value, mod, m.round, m.revision) {
+				s.counts[familyOf(prefix.Addr())].blocks = len(s.blocks) - s.counts[1-familyOf(prefix.Addr())].blocks
+				if delete(s.own, prefix); b.Member == m.self {
+					s.own[prefix] = true
+				}
 				m.own(key, value, mod, b.Member)
 			}
 		}
@@ -243,13 +260,19 @@ func (m *mirror) remove(key string, mod int64) {
 			m.changed(id)
 		}
 	case kindClaim:
-		if there = drop(m.segment(id).claims, fromDigits(rest), mod); there {
-			m.segment(id).taken.Remove(fromDigits(rest))
+		s, addr := m.segment(id), fromDigits(rest)
+		if there = drop(s.claims, addr, mod); there {
+			s.taken.Remove(addr)
+			s.counts[familyOf(addr)].claims--
 		}
 	case kindBlock:
-		for prefix := range m.segment(id).blocks {
-			if digits(prefix.Addr()) == rest {
-				there = drop(m.segment(id).blocks, prefix, mod)
+		s, addr := m.segment(id), fromDigits(rest)
+		for prefix := range s.blocks {
+			if prefix.Addr() == addr {
+				if there = drop(s.blocks, prefix, mod); there {
+					delete(s.own, prefix)
+					s.counts[familyOf(addr)].blocks--
+				}
 			}
 		}
 	}

@@ -62,6 +62,14 @@ func TestMirrorOrder(t *testing.T) {
 			t.Fatalf("seed %d: the mirror has\n%v\nand the store\n%v", seed, got, want)
 		}
 		for _, s := range m.on {
+			if got := s.counts[0]; got.claims != len(s.claims) || got.blocks != len(s.blocks) {
+				t.Fatalf("seed %d: counted %v of %d claims and %d blocks", seed, got, len(s.claims), len(s.blocks))
+			}
+			for prefix, b := range s.blocks {
+				if s.own[prefix] != (b.value.Member == "me") {
+					t.Fatalf("seed %d: block %s of %s", seed, prefix, b.value.Member)
+				}
+			}
 			if want := runsOf(s); !sameRuns(&s.taken, want, s) {
 				t.Fatalf("seed %d: the taken addresses are not those of the claims", seed)
 			}

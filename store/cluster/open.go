@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -126,10 +128,12 @@ func (c *Cluster) run(ctx context.Context) {
 // has got another name or address waits for its own former life to end.
 func (c *Cluster) admitted(ctx context.Context) bool {
 	for {
-		var found *clientv3.GetResponse
+		var found *pb.RangeResponse
 		err := c.within(ctx, func(ctx context.Context) (err error) {
-			found, err = c.client.Get(ctx, c.keys.member(c.o.Self.ID))
-			return err
+			// The client's own Get tries again until there is no time left, and then does
+			// not say what was wrong.
+			found, err = pb.NewKVClient(c.client.ActiveConnection()).Range(ctx, &pb.RangeRequest{Key: []byte(c.keys.member(c.o.Self.ID))})
+			return rpctypes.Error(err)
 		})
 		if err == nil {
 			other := c.o.Self

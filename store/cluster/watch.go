@@ -38,7 +38,7 @@ func (c *Cluster) watch(ctx context.Context) {
 			said = err.Error()
 			c.o.Logf("following cluster store %s: %v", c.o, err)
 		}
-		if err != nil && !c.listed() {
+		if err != nil && !c.listed() && !errors.Is(err, context.DeadlineExceeded) { // others know why
 			c.unreachable(err)
 		}
 		if !pause(ctx, retryAfter) {
