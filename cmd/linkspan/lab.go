@@ -43,7 +43,7 @@ func newLab(a *app) *cobra.Command {
 		}),
 	)
 	command.AddCommand(
-		a.labUp(), a.labStatus(), a.labSave(), a.labExec(), link,
+		a.labUp(), a.labStatus(), a.labSave(), a.labExec(), a.labCompare(), link,
 		labVerb("down LAB|FILE", "Take a lab down, whatever state it is in", 1, func(ctx context.Context, e *lab.Engine, args []string) error {
 			name, err := e.NameOf(args[0])
 			if err != nil {

@@ -266,6 +266,17 @@ func TestLesson(t *testing.T) {
 	if out := s.do("lab", "start", "--task", "2", "bridge"); !strings.Contains(out, "Task 2 of 6 (predict)") {
 		t.Errorf("lab start --task:\n%s", out)
 	}
+	// The learner's bridge, and what it lacks.
+	out := s.do("lab", "compare", "--netns", "lab-switch", "br0")
+	for _, want := range []string{
+		`(?m)^bridge br0\n  differs  ip link add name br0 address \S+ mtu 1500 group \d+ type bridge\n +- link br0 lost its mark: `,
+		`(?m)^cable p2 into lab-switch-elm\n  same     ip netns add lab-switch-elm$`, `(?m)^  differs  ip -n lab-switch-elm route add default via `,
+		`linkspan network create --subnet 10\.\d+\.\d+\.0/24 --gateway 10\.\d+\.\d+\.4 -o com\.docker\.network\.bridge\.name=br0 NAME`,
+	} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("lab compare has nothing like %s:\n%s", want, out)
+		}
+	}
 	s.do("lab", "stop")
 	s.machine.Sh(t, "rm -r /run/linkspan-labs")
 }
@@ -308,7 +319,7 @@ func TestLabPages(t *testing.T) {
 	ran := 0
 	for _, command := range commands {
 		switch {
-		case strings.HasPrefix(command, "linkspan lab start"), strings.Contains(command, "|hint|"), command == "linkspan lab stop",
+		case strings.HasPrefix(command, "linkspan lab start"), strings.HasPrefix(command, "linkspan lab compare"), strings.Contains(command, "|hint|"), command == "linkspan lab stop",
 			strings.HasPrefix(command, "linkspan capture"), strings.HasPrefix(command, "linkspan history -f"):
 			continue // a lesson's, or without an end
 		}

@@ -92,6 +92,7 @@ func House() Policy {
 			"plugin/export":         {"drivers", "ipam", "plugin/sdk", "plugin/wire"},
 			"api/...":               {"controller", "runtime/..."},
 			"lab/...":               {"op"},
+			"lab/compare":           append([]string{"op", "ipam", "drivers/bridge", "firewall", "firewall/nftables", "lab/topology"}, records...),
 			"cmd/linkspan":          {"*"},
 			"cmd/linkspan-shim":     {"runtime/...", "kernel"},
 			"internal/nstest":       {"kernel"},
