@@ -51,6 +51,7 @@ type peerReader interface {
 }
 
 type networkMaker interface {
+	DefaultOptions(driver string) map[string]string
 	CreateNetwork(context.Context, controller.NetworkSpec) (network.Network, error)
 	RemoveNetwork(ctx context.Context, ref string) error
 	Prune(context.Context, func(network.Network) bool) ([]string, error)

@@ -165,7 +165,7 @@ func (s *Server) explainCreateNetwork(ctx context.Context, r *http.Request) (str
 	if err := readJSON(nil, r, &request); err != nil {
 		return "", err
 	}
-	spec, err := networkSpec(request, versionOf(r))
+	spec, err := s.networkSpec(request, versionOf(r))
 	if err != nil {
 		return "", err
 	}

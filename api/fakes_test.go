@@ -55,7 +55,10 @@ type fakeNetworking struct {
 	connected  []string
 	renamed    string
 	refuse     error
+	defaults   map[string]map[string]string
 }
+
+func (f *fakeNetworking) DefaultOptions(driver string) map[string]string { return f.defaults[driver] }
 
 func (f *fakeNetworking) Networks() []network.Network { return f.all }
 

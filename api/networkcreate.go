@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -25,7 +26,7 @@ func (s *Server) createNetwork(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(w, r, &request); err != nil {
 		return err
 	}
-	spec, err := networkSpec(request, versionOf(r))
+	spec, err := s.networkSpec(request, versionOf(r))
 	if err != nil {
 		return err
 	}
@@ -35,6 +36,20 @@ func (s *Server) createNetwork(w http.ResponseWriter, r *http.Request) error {
 	}
 	writeJSON(w, http.StatusCreated, apinetwork.CreateResponse{ID: string(n.ID)})
 	return nil
+}
+
+// networkSpec reads what a client wants of a new network, and fills in what the
+// daemon's flags say of networks of its kind.
+func (s *Server) networkSpec(q apinetwork.CreateRequest, v version) (controller.NetworkSpec, error) {
+	if !q.ConfigOnly && q.ConfigFrom == nil {
+		options := maps.Clone(s.networks.DefaultOptions(cmp.Or(q.Driver, "bridge")))
+		if options == nil {
+			options = make(map[string]string, len(q.Options))
+		}
+		maps.Copy(options, q.Options)
+		q.Options = options
+	}
+	return networkSpec(q, v)
 }
 
 // networkSpec reads what a client wants of a new network. It is pure.

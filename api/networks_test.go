@@ -186,6 +186,31 @@ func TestNetworkSpec(t *testing.T) {
 	}
 }
 
+// What the daemon's flags say of new networks is there unless the client says
+// otherwise, or borrows the settings.
+func TestNetworkDefaults(t *testing.T) {
+	defaults := map[string]map[string]string{"bridge": {"mtu": "1400", "com.docker.network.enable_ipv6": "true"}}
+	for body, want := range map[string]controller.NetworkSpec{
+		`{"Name":"n"}`: {Name: "n", IPv4: true, IPv6: true, Options: defaults["bridge"]},
+		`{"Name":"n","EnableIPv6":false,"Options":{"mtu":"1300"}}`: {Name: "n", IPv4: true, Options: map[string]string{"mtu": "1300"}},
+		`{"Name":"n","Driver":"macvlan"}`:                          {Name: "n", Driver: "macvlan", IPv4: true},
+		`{"Name":"n","ConfigFrom":{"Network":"c"}}`:                {Name: "n", IPv4: true, ConfigFrom: "c"},
+		`{"Name":"n","ConfigOnly":true,"Options":{"mtu":"1300"}}`:  {Name: "n", IPv4: true, ConfigOnly: true, Options: map[string]string{"mtu": "1300"}},
+	} {
+		f := &fakeNetworking{defaults: defaults}
+		if w := ask(newTestServer(t, f, &fakeContainers{}), "POST", "/networks/create", body); w.Code != 201 {
+			t.Errorf("%s: %d %s", body, w.Code, w.Body)
+			continue
+		}
+		if diff := cmp.Diff(want, f.created[0], cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", body, diff)
+		}
+	}
+	if len(defaults["bridge"]) != 2 {
+		t.Errorf("the defaults have changed: %v", defaults)
+	}
+}
+
 func TestNetworkRefusals(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"Name":""}`: "400 invalid name: name is empty",

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/term"
 	"golang.org/x/sys/unix"
 
@@ -60,7 +61,13 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) error {
 	if c.Config.Tty && want.Stdin {
 		input = term.NewEscapeProxy(input, keys)
 	}
-	s.join(conn, input, stream, func(context.Context) {})
+	// A client takes the end of the stream for the end of the run: whatever it
+	// asks for next is to find the run's end seen to.
+	s.join(conn, input, stream, func(ctx context.Context) {
+		if run, err := s.containers.Waiter(string(c.ID), container.WaitConditionNotRunning); err == nil {
+			run.Wait(ctx) //nolint:errcheck // it ends when there is nothing to wait for
+		}
+	})
 	return nil
 }
 

@@ -121,8 +121,13 @@ func (c *Controller) configOf(ctr Container) (store.Config, error) {
 			wanted[modeOf(container.NetworkMode(name))] = settings
 		}
 	}
-	if _, given := wanted[cfg.Mode]; !given {
+	// Who names networks and leaves the mode alone wants those, and not the
+	// default network besides.
+	if _, given := wanted[cfg.Mode]; !given && (len(wanted) == 0 || cfg.Mode != "bridge") {
 		wanted[cfg.Mode] = nil
+	}
+	if _, given := wanted["bridge"]; given && c.o.Defaults.NoBridge {
+		delete(wanted, "bridge") // as if it had no network at all
 	}
 	for _, name := range attachmentOrder(cfg.Mode, wanted) {
 		want, err := endpointConfig(name, wanted[name])

@@ -62,7 +62,15 @@ type Options struct {
 type Defaults struct {
 	Bases4, Bases6 []ipam.Base
 	Options        map[string]string // of the default network
+	NoBridge       bool              // there is no default network: who would join it has none
 	BridgeAddress  string            // of the default network, as a CIDR; empty: from Bases4
+	FixedCIDR4     netip.Prefix      // what it leases IPv4 addresses from; zero: all of its subnet
+	Gateway4       netip.Addr        // of its containers, in place of the bridge's own address
+	Gateway6       netip.Addr
+
+	// NetworkOptions are those of new networks that do not say otherwise, by driver.
+	NetworkOptions map[string]map[string]string
+
 	IPv6           bool              // the default network has IPv6 too
 	BridgeAddress6 string            // of the default network, as a CIDR; empty: from Bases6
 	FixedCIDR6     netip.Prefix      // what it leases IPv6 addresses from; zero: all of its subnet

@@ -45,7 +45,7 @@ func interfaceName(n network.Network, want endpoint.Config, taken map[string]boo
 func checkInterface(want endpoint.Config, taken map[string]bool) error {
 	name := want.Options[endpoint.OptionInterface]
 	if name == "lo" || taken[name] {
-		return linkspan.Errorf(linkspan.ErrConflict, "cannot name the interface on network %s %q: file exists: the container has an interface of that name (%s)", want.Network, name, endpoint.OptionInterface)
+		return linkspan.Errorf(linkspan.ErrConflict, "error renaming interface of network %s to %q: file exists: the container has an interface of that name (%s)", want.Network, name, endpoint.OptionInterface)
 	}
 	return nil
 }

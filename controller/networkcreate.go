@@ -31,6 +31,12 @@ type NetworkSpec struct {
 	Pools           []ipam.Pool
 }
 
+// DefaultOptions returns the options of a new network of a kind that says
+// nothing else. The caller must not change them.
+func (c *Controller) DefaultOptions(driver string) map[string]string {
+	return c.o.Defaults.NetworkOptions[driver]
+}
+
 // CreateNetwork makes a network: the row is there, with name and pools taken,
 // before the first kernel operation.
 func (c *Controller) CreateNetwork(ctx context.Context, spec NetworkSpec) (network.Network, error) {
@@ -146,10 +152,10 @@ func (c *Controller) newNetwork(ctx context.Context, spec NetworkSpec) (network.
 	if err != nil {
 		return network.Network{}, nil, err
 	}
-	if !spec.IPv4 && !spec.IPv6 {
+	traits := driver.Traits()
+	if !spec.IPv4 && !spec.IPv6 && traits.Gateway {
 		return network.Network{}, nil, linkspan.Errorf(linkspan.ErrInvalid, "IPv4 or IPv6 must be enabled")
 	}
-	traits := driver.Traits()
 	if spec.Scope == "local" && traits.Scope == "global" {
 		return network.Network{}, nil, linkspan.Errorf(linkspan.ErrForbidden, "cannot downgrade network scope for %s networks", spec.Driver)
 	}

@@ -21,7 +21,7 @@ func (c *Controller) ensureDefault(ctx context.Context) error {
 	if err := c.dropOutdated(ctx, spec); err != nil {
 		return err
 	}
-	if _, err := c.Network(spec.Name); err != nil {
+	if _, err := c.Network(spec.Name); err != nil && !c.o.Defaults.NoBridge {
 		if _, err := c.createNetwork(ctx, spec); err != nil {
 			return err
 		}
@@ -41,11 +41,11 @@ func (c *Controller) ensureDefault(ctx context.Context) error {
 }
 
 // dropOutdated removes the default network if the daemon's flags want another
-// one than is there, so that it is made anew. Containers that are attached to it
+// one than is there, so that it is made anew, or none. Containers that are attached to it
 // keep it as it is, until a start at which there are none.
 func (c *Controller) dropOutdated(ctx context.Context, spec NetworkSpec) error {
 	row, err := c.networkRow(spec.Name)
-	if err != nil || fits(row.Value, spec) {
+	if err != nil || fits(row.Value, spec) && !c.o.Defaults.NoBridge {
 		return nil //nolint:nilerr // there is none yet
 	}
 	err = c.o.Store.Update(func(t store.Tables) error {
@@ -69,7 +69,7 @@ func fits(n network.Network, spec NetworkSpec) bool {
 	}
 	for _, wanted := range spec.Pools {
 		pool, there := n.PoolOf(wanted.Subnet.Addr().Is6())
-		same := pool.Subnet == wanted.Subnet && pool.Range == wanted.Range
+		same := pool.Subnet == wanted.Subnet && pool.Range == wanted.Range && maps.Equal(pool.Aux, wanted.Aux)
 		if !there || !same || (wanted.Gateway.IsValid() && pool.Gateway != wanted.Gateway) {
 			return false
 		}
@@ -84,14 +84,26 @@ func (c *Controller) defaultSpec() (NetworkSpec, error) {
 	for _, family := range []struct {
 		flag, address string
 		fixed         netip.Prefix
-	}{{"--bip", d.BridgeAddress, netip.Prefix{}}, {"--bip6", d.BridgeAddress6, d.FixedCIDR6}} {
+		aux           string
+		gateway       netip.Addr
+	}{
+		{"--bip", d.BridgeAddress, d.FixedCIDR4, network.AuxGateway4, d.Gateway4},
+		{"--bip6", d.BridgeAddress6, d.FixedCIDR6, network.AuxGateway6, d.Gateway6},
+	} {
 		pool, given, err := defaultPool(family.flag, family.address, family.fixed)
 		if err != nil {
 			return spec, err
 		}
-		if given {
-			spec.Pools = append(spec.Pools, pool)
+		if !given {
+			continue
 		}
+		if family.gateway.IsValid() {
+			pool.Aux = map[string]netip.Addr{family.aux: family.gateway}
+			if err := ipam.Validate(pool); err != nil {
+				return spec, err
+			}
+		}
+		spec.Pools = append(spec.Pools, pool)
 	}
 	return spec, nil
 }

@@ -28,6 +28,8 @@ func flagOfKey(key string) string {
 		return "host-gateway-ip"
 	case "cluster-store-opts":
 		return "cluster-store-opt"
+	case "default-network-opts":
+		return "default-network-opt"
 	case "insecure-registries":
 		return "insecure-registry"
 	}
@@ -37,7 +39,7 @@ func flagOfKey(key string) string {
 // isFileKey says that a flag may be set in the file, under this key.
 func isFileKey(key string, flags *pflag.FlagSet) bool {
 	switch key {
-	case "host", "default-address-pool", "plugin-dir", "dns-opt", "host-gateway-ip", "insecure-registry", "cluster-store-opt", "config-file", "help":
+	case "host", "default-address-pool", "default-network-opt", "plugin-dir", "dns-opt", "host-gateway-ip", "insecure-registry", "cluster-store-opt", "config-file", "help":
 		return false
 	}
 	return flags.Lookup(flagOfKey(key)) != nil
@@ -122,6 +124,18 @@ func keyTexts(key, kind string, raw json.RawMessage) ([]string, error) {
 		var texts []string
 		for _, name := range slices.Sorted(maps.Keys(options)) {
 			texts = append(texts, name+"="+options[name])
+		}
+		return texts, nil
+	case key == "default-network-opts":
+		var options map[string]map[string]string
+		if err := json.Unmarshal(raw, &options); err != nil {
+			return nil, fault(`{"bridge": {"com.docker.network.driver.mtu": "1400"}}`)
+		}
+		var texts []string
+		for _, driver := range slices.Sorted(maps.Keys(options)) {
+			for _, option := range slices.Sorted(maps.Keys(options[driver])) {
+				texts = append(texts, driver+"="+option+"="+options[driver][option])
+			}
 		}
 		return texts, nil
 	case strings.HasSuffix(kind, "Array"):

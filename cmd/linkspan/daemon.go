@@ -281,20 +281,9 @@ func defaults(config DaemonConfig) controller.Defaults {
 		hostID = nil // a machine without an identity gets the same ULA prefix as others of its kind
 	}
 	four, six := ipam.Bases(config.DefaultAddressPools, string(hostID))
-	d := controller.Defaults{
-		Bases4: four, Bases6: six,
-		Options: bridge.DefaultOptions(config.Bridge, config.MTU, config.ICC),
-	}
-	if config.BIP.IsValid() {
-		d.BridgeAddress = config.BIP.String()
-	}
-	if config.BIP6.IsValid() {
-		d.BridgeAddress6 = config.BIP6.String()
-	}
-	d.IPv6, d.FixedCIDR6 = config.IPv6, config.FixedCIDR6
-	d.PublishAddress = config.IP
-	d.Options[bridge.OptionBinding] = config.IP.String()
-	config.apply(&d)
+	d := controller.Defaults{Bases4: four, Bases6: six}
+	config.BridgeConfig.apply(&d)
+	config.NameConfig.apply(&d)
 	return d
 }
 

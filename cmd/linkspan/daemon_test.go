@@ -39,7 +39,8 @@ func TestDaemonConfig(t *testing.T) {
 	plain := func(change func(*DaemonConfig)) DaemonConfig {
 		config := DaemonConfig{
 			Hosts: []string{"unix:///run/linkspan/linkspan.sock"}, DataRoot: "/var/lib/linkspan", ExecRoot: "/run/linkspan",
-			PidFile: "/run/linkspan/linkspan.pid", FirewallBackend: "auto", Bridge: "linkspan0", IP: netip.MustParseAddr("0.0.0.0"), ICC: true,
+			PidFile: "/run/linkspan/linkspan.pid", FirewallBackend: "auto",
+			BridgeConfig: BridgeConfig{Bridge: "linkspan0", IP: netip.MustParseAddr("0.0.0.0"), ICC: true, Masquerade: true},
 		}
 		change(&config)
 		return config
@@ -80,6 +81,26 @@ func TestDaemonConfig(t *testing.T) {
 			}),
 		},
 	}
+	tests = append(tests, []struct {
+		name, file string
+		args       []string
+		want       DaemonConfig
+	}{
+		{
+			"default bridge", "",
+			[]string{"--bip", "172.30.0.1/16", "--fixed-cidr", "172.30.4.0/24", "--default-gateway", "172.30.0.254", "--ip-masq=false"},
+			plain(func(c *DaemonConfig) {
+				c.BIP, c.FixedCIDR, c.Gateway = netip.MustParsePrefix("172.30.0.1/16"), netip.MustParsePrefix("172.30.4.0/24"), netip.MustParseAddr("172.30.0.254")
+				c.Masquerade = false
+			}),
+		},
+		{
+			"options of networks", `{"default-network-opts":{"bridge":{"a":"1=2"},"macvlan":{"b":""}}}`, nil,
+			plain(func(c *DaemonConfig) {
+				c.NetworkOptions = map[string]map[string]string{"bridge": {"a": "1=2"}, "macvlan": {"b": ""}}
+			}),
+		},
+	}...)
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			got, err := daemonConfig(t, test.file, test.args...)
@@ -103,7 +124,7 @@ func TestDaemonRefusals(t *testing.T) {
 	tests := []struct {
 		file, args, want string
 	}{
-		{"", "--host 127.0.0.1:1", "want unix:///path or tcp://host:port"},
+		{"", "--host 127.0.0.1:1", "over TCP anybody could be root on this machine"},
 		{"", "--host unix://", "want unix:///path or tcp://host:port"},
 		{"", "--host tcp://127.0.0.1:1", "over TCP anybody could be root on this machine"},
 		{"", "--tlsverify", "it needs --tlscacert, --tlscert and --tlskey"},

@@ -143,6 +143,13 @@ func familyName(p netip.Prefix) string {
 	return "ipv6"
 }
 
+// SkipGateways leaves out the gateways that the bridge would not have: nobody
+// would answer there, and a /31 needs both its addresses.
+func (Driver) SkipGateways(_ context.Context, n network.Network) (skip4, skip6 bool, err error) {
+	o, err := parse(n)
+	return o.mode4 == isolated || o.inhibit && n.Internal, o.mode6 == isolated, err
+}
+
 // Network plans the bridge: up last, when its address is in place.
 func (Driver) Network(n network.Network) (op.Plan, error) {
 	o, err := parse(n)
