@@ -71,10 +71,10 @@ type Defaults struct {
 	// NetworkOptions are those of new networks that do not say otherwise, by driver.
 	NetworkOptions map[string]map[string]string
 
-	IPv6           bool              // the default network has IPv6 too
-	BridgeAddress6 string            // of the default network, as a CIDR; empty: from Bases6
-	FixedCIDR6     netip.Prefix      // what it leases IPv6 addresses from; zero: all of its subnet
-	PublishAddress netip.Addr        // host address of published ports that name none; zero: all
+	IPv6           bool         // the default network has IPv6 too
+	BridgeAddress6 string       // of the default network, as a CIDR; empty: from Bases6
+	FixedCIDR6     netip.Prefix // what it leases IPv6 addresses from; zero: all of its subnet
+	PublishAddress netip.Addr   // host address of published ports that name none; zero: all
 	DNS            []string
 	DNSSearch      []string
 	DNSOptions     []string
