@@ -71,6 +71,7 @@ func (c *Controller) announce(l link, count int, every time.Duration, state anno
 	}
 	defer a.Close() //nolint:errcheck // nothing was written that could be lost
 	defer close(state.quiet)
+	c.awaitPort(l.endpoint.HostLink(), state.stop)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for range count {
@@ -85,6 +86,28 @@ func (c *Controller) announce(l link, count int, every time.Duration, state anno
 		timer.Reset(every)
 	}
 	return nil
+}
+
+// portPatience is how long a first announcement waits for the bridge.
+const portPatience = 5 * time.Second
+
+// awaitPort returns when the bridge passes on what comes in by a link, or when
+// there is nothing to wait for.
+func (c *Controller) awaitPort(link string, stop <-chan struct{}) {
+	limit := time.NewTimer(portPatience)
+	defer limit.Stop()
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		if passes, err := c.o.Host.Passes(link); passes || err != nil {
+			return // without a link of the host's there is no bridge either
+		}
+		select {
+		case <-stop:
+			return
+		case <-limit.C:
+			return
+		case <-time.After(pause):
+		}
+	}
 }
 
 // announcer returns nil for a link that is gone already.

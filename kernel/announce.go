@@ -80,7 +80,7 @@ func (a *Announcer) open(addr netip.Addr) (err error) {
 		unix.SetsockoptICMPv6Filter(socket, unix.IPPROTO_ICMPV6, unix.ICMPV6_FILTER, &nothing),
 		unix.SetsockoptInt(socket, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255),
 		unix.SetsockoptInt(socket, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF, a.index),
-		unix.Bind(socket, &unix.SockaddrInet6{Addr: addr.As16()}),
+		unix.Bind(socket, &unix.SockaddrInet6{Addr: addr.As16(), ZoneId: uint32(a.index)}), // a link-local address is one of a link
 	)
 }
 

@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -41,6 +42,14 @@ func TestAnnounce(t *testing.T) {
 	if _, err := m.Host().Announcer("", "nowhere0", addrs); !kernel.IsGone(err) {
 		t.Errorf("announcing by a link that is not there: %v", err)
 	}
+	m.Sh(t, "ip addr add fe80::77/64 dev "+link+" nodad")
+	local, err := m.Host().Announcer("", link, []netip.Addr{netip.MustParseAddr("fe80::77")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(local.Announce(), local.Close()); err != nil {
+		t.Errorf("announcing a link-local address: %v", err)
+	}
 	before := descriptors(t)
 	if _, err := m.Host().Announcer("", link, append(addrs, netip.MustParseAddr("fd00:99::1"))); err == nil {
 		t.Error("an address that the link does not have was announced")
@@ -59,6 +68,18 @@ func TestPort(t *testing.T) {
 		if err != nil || port != want || port.Index == 0 {
 			t.Errorf("%s: %+v %v, want %+v", name, port, err, want)
 		}
+	}
+	for name, want := range map[string]bool{"a0": false, "a1": true} {
+		if passes, err := m.Host().Passes(name); err != nil || passes != want {
+			t.Errorf("%s passes frames: %t %v", name, passes, err)
+		}
+	}
+	m.Sh(t, "ip link set br0 up; ip link set a1 up; ip link set a0 up")
+	if !nstest.Until(20*time.Second, func() bool { passes, err := m.Host().Passes("a0"); return err == nil && passes }) {
+		t.Error("a port that is up and has a carrier passes no frames")
+	}
+	if _, err := m.Host().Passes("c0"); !kernel.IsGone(err) {
+		t.Errorf("a link that is not there: %v", err)
 	}
 	if _, err := m.Host().Port("c0"); !kernel.IsGone(err) {
 		t.Errorf("a link that is not there: %v", err)

@@ -58,6 +58,9 @@ type BridgePort struct {
 // PortState is where a port stands in the spanning tree (IEEE 802.1D, 8.4).
 type PortState uint8
 
+// Forwarding is the state in which a port passes frames.
+const Forwarding PortState = 3
+
 func (s PortState) String() string {
 	if names := []string{"disabled", "listening", "learning", "forwarding", "blocking"}; int(s) < len(names) {
 		return names[s]

@@ -40,27 +40,57 @@ func (h *Host) Port(name string) (Port, error) {
 		return port, fmt.Errorf("looking up the bridge of link %s: %w", name, err)
 	}
 	port.Bridge = bridge.Attrs().Name
-	if port.Number, err = h.portNumber(port.Index); err != nil {
+	settings, err := h.bridgePort(port.Index)
+	if err != nil {
 		return port, fmt.Errorf("reading the port number of link %s: %w", name, err)
 	}
+	port.Number = int(settings.Number)
 	return port, nil
 }
 
-func (h *Host) portNumber(index int) (int, error) {
+// Passes tells whether a bridge forwards what comes in by a link. It does not
+// until it has heard of the link's carrier, which the kernel tells it some time
+// after the link is up: what is sent before that is lost. A link that is no port
+// of a bridge passes all; one that is gone is an error of kind
+// linkspan.ErrNotFound.
+func (h *Host) Passes(name string) (bool, error) {
+	handle, err := h.Links("")
+	if err != nil {
+		return false, err
+	}
+	link, err := handle.LinkByName(name)
+	if IsGone(err) {
+		return false, linkspan.Errorf(linkspan.ErrNotFound, "link %s does not exist (see: ip link show): %w", name, err)
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking up link %s: %w", name, err)
+	}
+	if link.Attrs().MasterIndex == 0 {
+		return true, nil
+	}
+	port, err := h.bridgePort(link.Attrs().Index)
+	if err != nil {
+		return false, fmt.Errorf("reading the state of port %s: %w", name, err)
+	}
+	return port.State == Forwarding || port.Number == 0, nil
+}
+
+// bridgePort returns the zero value for what is no port of a bridge.
+func (h *Host) bridgePort(index int) (BridgePort, error) {
 	body := make([]byte, unix.SizeofIfInfomsg)
 	nlenc.PutInt32(body[4:8], int32(index))
 	answers, err := h.send("", netlink.Message{Header: netlink.Header{Type: unix.RTM_GETLINK, Flags: netlink.Request}, Data: body})
 	if err != nil {
-		return 0, err
+		return BridgePort{}, err
 	}
 	for _, answer := range answers {
 		l, err := parseLink(answer.Data)
 		if err != nil {
-			return 0, err
+			return BridgePort{}, err
 		}
 		if l.port != nil {
-			return int(l.port.Number), nil
+			return *l.port, nil
 		}
 	}
-	return 0, nil
+	return BridgePort{}, nil
 }
