@@ -12,6 +12,7 @@ import (
 	mobycontainer "github.com/moby/moby/api/types/container"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/runtime"
 )
 
@@ -37,6 +38,21 @@ func TestCreateContainer(t *testing.T) {
 	}
 	if q := f.requests[1]; string(q.HostConfig.NetworkMode) != "container:"+string(ctrID) || q.Config.Hostname != ctrID.Short() || len(q.Networking.EndpointsConfig) > 0 {
 		t.Errorf("%+v %+v", q.HostConfig, q.Networking)
+	}
+}
+
+// The mode and an endpoint may call one network by different words.
+func TestOneNetworkByTwoWords(t *testing.T) {
+	f := &fakeContainers{all: []record{webContainer()}}
+	s := newTestServer(t, &fakeNetworking{all: []network.Network{{ID: netID, Name: "lab"}}}, f)
+	w := ask(s, "POST", "/v1.25/containers/create", `{"Cmd":["true"],"MacAddress":"02:42:0a:4d:00:09","HostConfig":{`+rootfs+`,"NetworkMode":"`+string(netID)+`"},`+
+		`"NetworkingConfig":{"EndpointsConfig":{"lab":{"IPAMConfig":{"IPv4Address":"10.77.0.9"}}}}}`)
+	if w.Code != 201 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	all := f.requests[0].Networking.EndpointsConfig
+	if e := all[string(netID)]; len(all) != 1 || e == nil || e.MacAddress.String() != "02:42:0a:4d:00:09" || e.IPAMConfig.IPv4Address.String() != "10.77.0.9" {
+		t.Errorf("%+v", all)
 	}
 }
 

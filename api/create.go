@@ -89,6 +89,7 @@ func (s *Server) creation(body createBody, v version) (runtime.Request, []string
 		return request, nil, err
 	}
 	nameDefault(request.Networking)
+	s.nameMode(request)
 	if v < 52 && body.MacAddress != "" {
 		if err := migrateMAC(body.MacAddress, request.HostConfig.NetworkMode, request.Networking); err != nil {
 			return request, nil, err
@@ -204,6 +205,26 @@ func nameDefault(n *apinetwork.NetworkingConfig) {
 	if settings, given := n.EndpointsConfig["default"]; given {
 		delete(n.EndpointsConfig, "default")
 		n.EndpointsConfig["bridge"] = settings
+	}
+}
+
+// nameMode gives the endpoint on the network of the mode the mode's own word for
+// it: a client may say the network's name in one place and its ID in the other.
+func (s *Server) nameMode(q runtime.Request) {
+	mode, endpoints := string(q.HostConfig.NetworkMode), q.Networking.EndpointsConfig
+	if _, there := endpoints[mode]; there || !q.HostConfig.NetworkMode.IsUserDefined() || len(endpoints) == 0 {
+		return
+	}
+	n, err := s.networks.Network(mode)
+	if err != nil {
+		return // what does not exist is refused later, in better words
+	}
+	for name, settings := range endpoints {
+		if other, err := s.networks.Network(name); err == nil && other.ID == n.ID {
+			delete(endpoints, name)
+			endpoints[mode] = settings
+			return
+		}
 	}
 }
 
