@@ -107,7 +107,7 @@ func (c *Controller) cannotGuard() error {
 // mendGuard puts back what somebody has taken away of the guard of ports.
 func (c *Controller) mendGuard(ctx context.Context) error {
 	if c.cannotGuard() != nil {
-		return nil
+		return nil //nolint:nilerr // doctor says so
 	}
 	plan, err := c.o.Guard.MendGuard(c.o.Host, c.guardedPorts(settledEndpoint))
 	if err != nil || len(plan) == 0 {
