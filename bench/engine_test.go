@@ -242,6 +242,18 @@ func (e *engine) many(t *testing.T, prefix, network string, count int) {
 // clear removes all containers and networks.
 func (e *engine) clear(t *testing.T) {
 	t.Helper()
+	e.clearContainers(t)
+	var networks []struct{ ID, Name string }
+	e.call(t, http.MethodGet, "/networks", nil, &networks)
+	for _, n := range networks {
+		if n.Name != "bridge" && n.Name != "host" && n.Name != "none" {
+			e.call(t, http.MethodDelete, "/networks/"+n.ID, nil, nil)
+		}
+	}
+}
+
+func (e *engine) clearContainers(t *testing.T) {
+	t.Helper()
 	var list []struct{ ID string }
 	e.call(t, http.MethodGet, "/containers/json?all=1", nil, &list)
 	var all sync.WaitGroup
@@ -256,13 +268,6 @@ func (e *engine) clear(t *testing.T) {
 		})
 	}
 	all.Wait()
-	var networks []struct{ ID, Name string }
-	e.call(t, http.MethodGet, "/networks", nil, &networks)
-	for _, n := range networks {
-		if n.Name != "bridge" && n.Name != "host" && n.Name != "none" {
-			e.call(t, http.MethodDelete, "/networks/"+n.ID, nil, nil)
-		}
-	}
 }
 
 // pid is a container's first process, as the machine sees it.

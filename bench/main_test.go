@@ -52,6 +52,8 @@ func TestFigures(t *testing.T) {
 		{"lists", lists},
 		{"plugin-call", pluginCall},
 		{"plugin-joins", pluginJoins},
+		{"overlay-traffic", overlayTraffic},
+		{"overlay-churn", overlayChurn},
 		{"docker", docker},
 	} {
 		if wanted.MatchString(c.name) {
