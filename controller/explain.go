@@ -40,7 +40,7 @@ func (c *Controller) ExplainCreate(ctx context.Context, spec NetworkSpec) (op.Pl
 		return nil, err
 	}
 	if spansHosts(n, driver) {
-		return nil, c.explainShared(ctx, n, driver)
+		return c.explainShared(ctx, n, driver)
 	}
 	taken, err := c.takenFor(n)
 	if err != nil {

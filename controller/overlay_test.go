@@ -367,3 +367,30 @@ func TestOverlayGateway(t *testing.T) {
 	must(t, h.RemoveNetwork(t.Context(), "inner"))
 	c.clear()
 }
+
+// What would be done for an overlay network can be read without a cluster, and is
+// refused without one when it is to be done.
+func TestOverlayExplained(t *testing.T) {
+	m := nstest.New(t)
+	d := start(t, m, newRoots(t), func(o *controller.Options) { o.Drivers["overlay"] = overlay.Driver{} })
+	before := settled(t, m)
+	spec := controller.NetworkSpec{Name: "far", Driver: "overlay", IPv4: true}
+	plan, err := d.ExplainCreate(t.Context(), spec)
+	must(t, err)
+	for _, part := range []string{"when its first container joins", "are examples", "type vxlan id 4096 local 192.0.2.1 dstport 4789 nolearning proxy", "learning off flood off"} {
+		if !strings.Contains(plan.String(), part) {
+			t.Errorf("the explanation lacks %q:\n%s", part, plan)
+		}
+	}
+	if _, err = d.CreateNetwork(t.Context(), spec); err == nil || !strings.Contains(err.Error(), "not part of a cluster") {
+		t.Errorf("without a cluster, creating says %v", err)
+	}
+	spec.Options = map[string]string{"encrypted": ""}
+	if _, err = d.ExplainCreate(t.Context(), spec); err == nil || !strings.Contains(err.Error(), "option encrypted is refused") {
+		t.Errorf("with encryption, explaining says %v", err)
+	}
+	if diff := nstest.Diff(before, settled(t, m)); diff != "" {
+		t.Errorf("explaining changed the machine:\n%s", diff)
+	}
+	d.clear(t)
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/network"
+	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/store"
 	"github.com/linkspan/linkspan/store/cluster"
 )
@@ -61,11 +62,28 @@ func (c *Controller) planShared(ctx context.Context, n network.Network, driver d
 	return would, choose, err
 }
 
-// explainShared says why a shared network could not be made. In the kernel nothing
-// is done for it.
-func (c *Controller) explainShared(ctx context.Context, n network.Network, driver drivers.Driver) error {
-	_, _, err := c.planShared(ctx, n, driver)
-	return err
+// explainShared returns what a host would do for its part of a shared network,
+// when the first container there joins. To make the network, nothing is done in
+// the kernel. A host in no cluster explains with examples of what one would choose.
+func (c *Controller) explainShared(ctx context.Context, n network.Network, driver drivers.Driver) (op.Plan, error) {
+	var would network.Network
+	var err error
+	if c.o.Cluster != nil {
+		would, _, err = c.planShared(ctx, n, driver)
+	} else {
+		var taken []ipam.Holding
+		if taken, err = c.takenFor(n); err == nil {
+			would, err = c.chooseShared(n, driver, nil, taken)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	plan, err := c.networkPlan(would, driver)
+	if len(plan) > 0 {
+		plan[0].Why = "The network itself is a record in the store that hosts share. What follows is done on each host when its first container joins.\n" + plan[0].Why
+	}
+	return plan, err
 }
 
 // chooseShared is the pure part of a creation: its pools are free in the cluster

@@ -17,6 +17,7 @@ import (
 // type. Those of bridges and of tunnels are set by flags.
 func builtIn(bridges bridge.Driver, tunnels overlay.Driver) map[string]drivers.Driver {
 	tunnels.Bridge = bridges
+	tunnels.Bridge = bridges
 	return map[string]drivers.Driver{
 		"bridge": bridges, "container": container.Driver{}, "host": host.Driver{}, "ipvlan": macvlan.IPvlan{}, "macvlan": macvlan.Driver{}, "null": none.Driver{}, "overlay": tunnels,
 	}
