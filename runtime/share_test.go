@@ -57,8 +57,8 @@ func TestSharedNamespaces(t *testing.T) {
 	for mode, text := range map[string]string{
 		"container:nonesuch": "No such container: nonesuch",
 		"container:private":  "non-shareable IPC",
-		"container:created":  "cannot join IPC namespace of a non running container: container created is created",
-		"container:self":     "cannot join own IPC namespace",
+		"container:created":  "is not running",
+		"container:self":     "No such container: self",
 	} {
 		name := "x" + strings.TrimPrefix(mode, "container:")
 		if mode == "container:self" {
