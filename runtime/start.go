@@ -350,8 +350,13 @@ func (r *Runtime) finish(e *entry, started *run, status launch.Status) {
 		c.State.Status = container.StateRestarting
 	}
 	e.mu.Unlock()
-	if err := r.saveState(c); err != nil {
-		r.options.Logf("ending container %s: %v", c.ID.Short(), err)
+	// One that goes at once has its next state saved in a moment, and is removed as
+	// well by a daemon that finds it without a run.
+	goes := c.HostConfig.AutoRemove && !e.setReturns(false)
+	if !goes {
+		if err := r.saveState(c); err != nil {
+			r.options.Logf("ending container %s: %v", c.ID.Short(), err)
+		}
 	}
 	c = e.update(func(live *Container) {
 		live.State = c.State
@@ -361,7 +366,7 @@ func (r *Runtime) finish(e *entry, started *run, status launch.Status) {
 	if isStatus(c, container.StateRestarting) {
 		r.restartLater(e)
 	}
-	if c.HostConfig.AutoRemove && !e.setReturns(false) {
+	if goes {
 		e.verb.Lock()
 		defer e.verb.Unlock()
 		if err := r.remove(ctx, e); err != nil {
