@@ -43,8 +43,6 @@ func (p path) open(t *testing.T) conns {
 		if c.near, err = unix.Socket(family(p.dial), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
 			return err
 		}
-		limit := unix.Timeval{Sec: 20}
-		must(t, unix.SetsockoptTimeval(c.near, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit))
 		if err = unix.Connect(c.near, sockaddr(p.dial)); err != nil {
 			err = fmt.Errorf("connecting to %s: %w", p.dial, err)
 		}
