@@ -122,7 +122,7 @@ func (s *Server) attached(id linkspan.ID) map[string]apinetwork.EndpointResource
 			s.logf("endpoint %s has a MAC that is none: %v", e.ID, err)
 		}
 		key := string(e.Owner)
-		if !s.runs(e.Owner) { // plugins wait for this to change before they look for the process
+		if _, twice := all[key]; twice || !s.runs(e.Owner) { // plugins wait for this to change before they look for the process
 			key = "ep-" + string(e.ID)
 		}
 		all[key] = apinetwork.EndpointResource{Name: e.Name, EndpointID: string(e.ID), MacAddress: mac, IPv4Address: e.IPv4, IPv6Address: e.IPv6}

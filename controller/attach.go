@@ -301,7 +301,7 @@ func (c *Controller) takeAway(ctx context.Context, r reservation) ([]store.Row[e
 	var errs []error
 	own := errors.Join(c.executor.Undo(ctx, r.ports.Plan), c.executor.Undo(ctx, r.gateways.Plan))
 	for i := len(r.endpoints) - 1; i >= 0; i-- {
-		err := c.executor.Undo(ctx, r.endpoints[i].Plan)
+		err := c.undoEndpoint(ctx, r.endpoints[i])
 		if err == nil {
 			undone.endpoints = append(undone.endpoints, r.endpoints[i])
 		}

@@ -106,6 +106,8 @@ type Controller struct {
 	spread sync.Mutex  // held while peers are read and handed on: the last to do so knows most
 	listed atomic.Bool // the cluster's store was read at least once
 
+	undoing turns
+
 	holding sync.Mutex // held while holds are compared with what is wanted
 	holds   map[hold]bool
 
@@ -114,6 +116,7 @@ type Controller struct {
 	resolvers  map[linkspan.ID]*dns.Resolver // by sandbox, and the host's
 	announcing map[linkspan.ID]announcement  // by endpoint
 	writing    map[linkspan.ID]*sync.Mutex   // by sandbox: who brings its files up to date
+	owed       map[linkspan.ID]bool          // rows that could not be undone without a program
 	healing    map[string]bool               // by plugin, while it is healed: whether to do it once more
 
 	life     context.Context //nolint:containedctx // of what goes on in the background, until Close
@@ -140,6 +143,7 @@ func New(o Options) *Controller {
 		resolvers:  make(map[linkspan.ID]*dns.Resolver),
 		announcing: make(map[linkspan.ID]announcement),
 		writing:    make(map[linkspan.ID]*sync.Mutex),
+		owed:       make(map[linkspan.ID]bool),
 		healing:    make(map[string]bool),
 		holds:      make(map[hold]bool),
 		life:       life,

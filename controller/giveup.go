@@ -49,6 +49,14 @@ func (c *Controller) GiveUp(ctx context.Context, name string) (dropped []string,
 	if err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	for _, row := range endpoints {
+		delete(c.owed, row.Value.ID)
+	}
+	for _, row := range networks {
+		delete(c.owed, row.Value.ID)
+	}
+	c.mu.Unlock()
 	slices.Sort(dropped)
 	c.o.Logf("plugin %s is given up: it is not told any more of %v", name, dropped)
 	var errs []error

@@ -49,12 +49,13 @@ type daemon struct {
 
 type roots struct {
 	data, exec string
+	boot       string // tells lives of the machine apart
 	shims      *shims
 }
 
 func newRoots(t testing.TB) roots {
 	dir := t.TempDir()
-	r := roots{filepath.Join(dir, "data"), filepath.Join(dir, "exec"), &shims{held: make(map[linkspan.ID]map[kernel.Hold]*os.File)}}
+	r := roots{data: filepath.Join(dir, "data"), exec: filepath.Join(dir, "exec"), shims: &shims{held: make(map[linkspan.ID]map[kernel.Hold]*os.File)}}
 	t.Cleanup(r.shims.end)
 	return r
 }

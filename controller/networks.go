@@ -60,7 +60,7 @@ func reserveRemoval(t store.Tables, ref string) (store.Row[network.Network], err
 // row, and is tried again.
 func (c *Controller) finishNetwork(ctx context.Context, row store.Row[network.Network]) error {
 	n := row.Value
-	if err := c.executor.Undo(ctx, row.Plan); err != nil {
+	if err := c.undoNetwork(ctx, row); err != nil {
 		return fmt.Errorf("removing network %s: %w", n.Name, err)
 	}
 	c.closeZone(n.ID)

@@ -46,6 +46,7 @@ func startPlugged(t testing.TB, m *nstest.Machine, r roots, sockets string) *plu
 	})}
 	epoch, err := m.Host().Epoch()
 	must(t, err)
+	epoch += r.boot
 	s, _, err := store.Open(store.Options{
 		DataRoot: r.data, ExecRoot: r.exec, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds(), remote.Kinds(p.plugins)),
 		Quarantine: func(err error) { t.Errorf("quarantine: %v", err) },

@@ -37,6 +37,7 @@ func (c *Controller) Recover(ctx context.Context) error {
 	}
 	c.takeBackChanges(ctx)
 	c.finishIntents(ctx)
+	c.noteDebts()
 	seen := c.survey(ctx)
 	c.recoverNetworks(ctx, seen)
 	if err := c.ensureDefault(ctx); err != nil {
@@ -200,7 +201,7 @@ func (c *Controller) DetachEnded(ctx context.Context, owner linkspan.ID) error {
 }
 
 func (c *Controller) finishEndpoint(ctx context.Context, row store.Row[endpoint.Endpoint]) error {
-	if err := c.executor.Undo(ctx, row.Plan); err != nil {
+	if err := c.undoEndpoint(ctx, row); err != nil {
 		return err
 	}
 	err := c.o.Store.Defer(func(t store.Tables) error {

@@ -61,6 +61,7 @@ func (c *Controller) wake(ctx context.Context, networks ...network.Network) erro
 			if err := c.o.Plugins.Wake(ctx, name, kind); err != nil {
 				return fmt.Errorf("network %s: %w", n.Name, err)
 			}
+			c.pay(ctx, name)
 		}
 	}
 	return nil
@@ -160,6 +161,7 @@ func (c *Controller) find(ctx context.Context, spec NetworkSpec) error {
 		if err := c.o.Plugins.Wake(ctx, name, kind); err != nil {
 			return err
 		}
+		c.pay(ctx, name)
 	}
 	return nil
 }

@@ -38,6 +38,18 @@ func Parties(plan Plan) []string {
 	return names
 }
 
+// Owed returns the steps of a plan whose ops depend on a program: what must be
+// undone even when all that the kernel had of the plan is gone.
+func Owed(plan Plan) Plan {
+	var owed Plan
+	for _, step := range plan {
+		if _, ok := step.Op.(Outsider); ok {
+			owed = append(owed, step)
+		}
+	}
+	return owed
+}
+
 // ErrLeft is the kind of an error after which something is left that could not
 // be undone, or may be. Whoever holds the plan keeps it and undoes it later.
 var ErrLeft = errors.New("something is left that could not be undone")

@@ -12,6 +12,9 @@
 //   - volatile, under --exec-root, which is a tmpfs: live sandboxes and
 //     endpoints, and every plan. It survives kill -9 without any fsync, and is
 //     void when the machine has booted or its network namespace is another one.
+//     Only what its plans owe to programs, such as plugins, is durable too: they
+//     may have kept what the kernel has lost. It comes back as a row that is
+//     Deleting.
 //
 // Look into either with: bbolt keys FILE BUCKET.
 //

@@ -27,13 +27,23 @@ func (s *Store) load(o Options) (fresh bool, err error) {
 	if complain == nil {
 		complain = func(error) {}
 	}
-	if kept {
-		if err := s.loadFile(s.volatile, false, complain); err != nil {
-			return false, err
-		}
+	if !kept {
+		return true, s.loadFile(s.durable, earlierLife, complain)
 	}
-	return !kept, s.loadFile(s.durable, true, complain)
+	if err := s.loadFile(s.volatile, volatileFile, complain); err != nil {
+		return false, err
+	}
+	return false, s.loadFile(s.durable, sameLife, complain)
 }
+
+// origin is where a row that is loaded comes from.
+type origin int
+
+const (
+	volatileFile origin = iota
+	sameLife            // the durable file; the volatile one has been read
+	earlierLife         // the durable file; there is no other
+)
 
 // sameEpoch tells whether the volatile file belongs to this life of the kernel
 // state, and empties it if not.
@@ -69,7 +79,7 @@ func (s *Store) sameEpoch(epoch string) (bool, error) {
 	return same, nil
 }
 
-func (s *Store) loadFile(db *bolt.DB, fromDurable bool, complain func(error)) error {
+func (s *Store) loadFile(db *bolt.DB, from origin, complain func(error)) error {
 	var bad []write
 	err := db.View(func(tx *bolt.Tx) error {
 		for _, t := range s.all {
@@ -78,7 +88,7 @@ func (s *Store) loadFile(db *bolt.DB, fromDurable bool, complain func(error)) er
 				continue
 			}
 			err := bucket.ForEach(func(key, data []byte) error {
-				if err := t.load(linkspan.ID(key), data, fromDurable); err != nil {
+				if err := t.load(linkspan.ID(key), data, from); err != nil {
 					complain(fmt.Errorf("setting a row aside (see bucket %s of %s): %w", quarantine, db.Path(), err))
 					bad = append(bad, write{t.title(), linkspan.ID(key), append([]byte(nil), data...)})
 				}

@@ -120,6 +120,7 @@ func newTables(codec *op.Codec) Tables {
 		Cursors:   newTable("cursor", codec, func(Row[Cursor]) bool { return false }),
 		Ports:     newTable("ports", codec, func(Row[Ports]) bool { return false }),
 	}
+	t.Networks.owes, t.Endpoints.owes = true, true
 	t.By = newIndexes(t)
 	return t
 }

@@ -102,6 +102,73 @@ func TestLifetimes(t *testing.T) {
 	})
 }
 
+// asked is an op that a program outside carries out.
+type asked struct{ op.AddNetns }
+
+func (asked) Party() string { return "keeper" }
+
+// What is owed to a program outlives a boot, for as long as the row did; what the
+// kernel had is gone.
+func TestDebtsOutliveABoot(t *testing.T) {
+	p := newPlace(t)
+	codec := op.NewCodec(op.Kinds{"asked": asked{}})
+	open := func(epoch string) *Store {
+		t.Helper()
+		s, _, err := Open(Options{DataRoot: p.data, ExecRoot: p.exec, Epoch: epoch, Codec: codec, Quarantine: func(err error) { t.Error(err) }})
+		must(t, err)
+		return s
+	}
+	plan := op.Plan{{Why: "a", Op: op.AddNetns{Name: "a"}}, {Why: "b", Op: asked{op.AddNetns{Name: "b"}}}}
+	s := open("boot 1")
+	must(t, s.Update(func(t Tables) error {
+		t.Endpoints.Put("live", Row[endpoint.Endpoint]{Value: endpoint.Endpoint{Name: "web"}, Phase: Ready, Plan: plan})
+		t.Endpoints.Put("gone", Row[endpoint.Endpoint]{Phase: Ready, Plan: plan})
+		t.Endpoints.Put("plain", Row[endpoint.Endpoint]{Phase: Ready, Plan: plan[:1]})
+		t.Networks.Put("ready", Row[network.Network]{Phase: Ready, Plan: plan})
+		t.Networks.Put("leaving", Row[network.Network]{Phase: Ready, Plan: plan})
+		t.Gateways.Put("box", Row[Gateways]{Phase: Ready, Plan: plan})
+		return nil
+	}))
+	must(t, s.Update(func(t Tables) error {
+		t.Endpoints.Delete("gone")
+		t.Networks.SetPhase("leaving", Deleting)
+		return nil
+	}))
+	must(t, s.Close())
+	for boot := range 3 { // it is not forgotten by booting once more
+		s = open(fmt.Sprintf("later boot %d", boot))
+		want := map[string]string{"live": "deleting, 1 steps", "ready": "ready, 0 steps", "leaving": "deleting, 1 steps"}
+		found := state(s)
+		s.View(func(tables Tables) {
+			for id, row := range tables.Endpoints.All() {
+				found[string(id)] = fmt.Sprintf("%s, %d steps", row.Phase, len(row.Plan))
+				if row.Value.Name != "web" || row.Plan[0].Why != "b" {
+					t.Errorf("what is left of %s: %+v", id, row)
+				}
+			}
+			for id := range tables.Gateways.All() {
+				t.Errorf("the gateways of %s outlived the boot", id)
+			}
+		})
+		if diff := cmp.Diff(want, found); diff != "" {
+			t.Errorf("after a boot (-want +got):\n%s", diff)
+		}
+		must(t, s.Close())
+	}
+	s = open("last boot")
+	must(t, s.Update(func(t Tables) error {
+		t.Endpoints.Delete("live")
+		t.Networks.Delete("leaving")
+		return nil
+	}))
+	must(t, s.Close())
+	s = open("after it")
+	if found := state(s); len(found) != 1 {
+		t.Errorf("what is paid came back: %v", found)
+	}
+	must(t, s.Close())
+}
+
 func TestUpdateIsAllOrNothing(t *testing.T) {
 	s, _ := newPlace(t).open(t, "boot")
 	must(t, s.Update(put("old", Ready)))

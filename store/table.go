@@ -42,6 +42,7 @@ type Table[T any] struct {
 	name    string
 	codec   *op.Codec
 	durable func(Row[T]) bool // whether a row must survive a reboot
+	owes    bool              // whether what rows owe to programs must
 	rows    map[linkspan.ID]Row[T]
 	changes map[linkspan.ID]*Row[T] // of the running Update; nil: deleted
 	indexes []indexed[T]            // over rows and changes, as Get sees them
@@ -133,7 +134,7 @@ type storedRow struct {
 type table interface {
 	pending() (volatile, durable []write, err error)
 	settle(keep bool)
-	load(key linkspan.ID, data []byte, fromDurable bool) error
+	load(key linkspan.ID, data []byte, from origin) error
 	title() string
 }
 
@@ -144,7 +145,7 @@ func (t *Table[T]) pending() (volatile, durable []write, err error) {
 	for id, row := range t.changes {
 		if row == nil {
 			volatile = append(volatile, write{t.name, id, nil})
-			if old, existed := t.rows[id]; existed && t.durable(old) {
+			if old, existed := t.rows[id]; existed && t.lasts(old) {
 				durable = append(durable, write{t.name, id, nil})
 			}
 			continue
@@ -161,15 +162,48 @@ func (t *Table[T]) pending() (volatile, durable []write, err error) {
 		if row.Was != nil && row.Phase == Ready {
 			continue // until the change is over, the durable row stays as it is
 		}
+		lasting, err := t.lasting(*row, stored)
+		if err != nil {
+			return nil, nil, err
+		}
 		old, existed := t.rows[id]
-		switch wasDurable := existed && t.durable(old); {
-		case t.durable(*row):
-			durable = append(durable, write{t.name, id, stored.Value})
-		case wasDurable:
-			durable = append(durable, write{t.name, id, nil})
+		if lasting != nil || existed && t.lasts(old) {
+			durable = append(durable, write{t.name, id, lasting})
 		}
 	}
 	return volatile, durable, nil
+}
+
+// debt is what survives a reboot of a row that does not: the steps of its plan
+// that are owed to programs, which may have kept what the kernel has lost.
+type debt struct {
+	Owed *storedRow `json:"owed"`
+}
+
+// lasts tells whether anything of a row survives a reboot.
+func (t *Table[T]) lasts(row Row[T]) bool { return t.durable(row) || len(t.owed(row)) > 0 }
+
+func (t *Table[T]) owed(row Row[T]) op.Plan {
+	if !t.owes {
+		return nil
+	}
+	return op.Owed(row.Plan)
+}
+
+// lasting returns what of a row survives a reboot, nil if nothing does.
+func (t *Table[T]) lasting(row Row[T], stored storedRow) ([]byte, error) {
+	if t.durable(row) {
+		return stored.Value, nil
+	}
+	owed := t.owed(row)
+	if len(owed) == 0 {
+		return nil, nil
+	}
+	plan, err := t.codec.Marshal(owed)
+	if err != nil {
+		return nil, fmt.Errorf("storing %s: %w", t.name, err)
+	}
+	return json.Marshal(debt{&storedRow{Value: stored.Value, Phase: Deleting, Plan: plan}})
 }
 
 func (t *Table[T]) encode(row Row[T]) (storedRow, error) {
@@ -218,15 +252,26 @@ func (t *Table[T]) keep(id linkspan.ID, row Row[T]) {
 	t.reindex(id, nil, &row)
 }
 
-// load takes a row from a file. What comes from the durable one has no plan:
-// that died with the kernel state.
-func (t *Table[T]) load(key linkspan.ID, data []byte, fromDurable bool) error {
+// load takes a row from a file. What comes from the durable one has no plan,
+// since that died with the kernel state, or is on its way out and has nothing but
+// what is owed to programs.
+func (t *Table[T]) load(key linkspan.ID, data []byte, from origin) error {
 	row := Row[T]{Phase: Ready}
-	if fromDurable {
+	if from != volatileFile {
 		if _, known := t.rows[key]; known {
 			return nil // the volatile row knows more
 		}
-		if err := json.Unmarshal(data, &row.Value); err != nil {
+		var left debt
+		err := json.Unmarshal(data, &left)
+		switch {
+		case err == nil && left.Owed != nil && from == sameLife:
+			return nil // it is paid: the volatile file would have the row
+		case err == nil && left.Owed != nil:
+			row, err = t.decode(*left.Owed)
+		case err == nil:
+			err = json.Unmarshal(data, &row.Value)
+		}
+		if err != nil {
 			return fmt.Errorf("reading %s %s: %w", t.name, key.Short(), err)
 		}
 		t.keep(key, row)
