@@ -37,31 +37,35 @@ type plugged struct {
 	sockets string
 }
 
-func startPlugged(t testing.TB, m *nstest.Machine, r roots, sockets string) *plugged {
+func startPlugged(t testing.TB, m *nstest.Machine, r roots, sockets string, change ...func(*controller.Options)) *plugged {
 	t.Helper()
 	p := &plugged{sockets: sockets}
 	p.plugins = &remote.Plugins{Logf: t.Logf, Directory: plugin.NewDirectory(plugin.Options{
 		Sockets: []string{sockets}, Specs: []string{sockets}, Deadline: 2 * time.Second, Brief: 500 * time.Millisecond, Patience: 300 * time.Millisecond,
 		Up: func(name string) { p.Heal(name) }, Logf: t.Logf,
 	})}
-	epoch, err := m.Host().Epoch()
-	must(t, err)
-	epoch += r.boot
-	s, _, err := store.Open(store.Options{
-		DataRoot: r.data, ExecRoot: r.exec, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds(), remote.Kinds(p.plugins)),
-		Quarantine: func(err error) { t.Errorf("quarantine: %v", err) },
-	})
-	must(t, err)
-	p.daemon = &daemon{store: s, shims: r.shims}
-	p.Controller = controller.New(controller.Options{
-		Host: m.Host(), Store: s, Holder: r.shims, Firewall: nftables.Backend{}, ExecRoot: r.exec,
+	o := controller.Options{
+		Host: m.Host(), Holder: r.shims, Firewall: nftables.Backend{}, ExecRoot: r.exec,
 		Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}}, Plugins: p.plugins,
 		Defaults: controller.Defaults{
 			Bases4: ipam.DefaultBases(), Bases6: ipam.DefaultBases6("test"), ResolvConf: filepath.Join(r.data, "resolv.conf"),
 			Options: bridge.DefaultOptions("linkspan0", 0, true),
 		},
 		Logf: t.Logf,
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	epoch, err := m.Host().Epoch()
+	must(t, err)
+	s, _, err := store.Open(store.Options{
+		DataRoot: r.data, ExecRoot: r.exec, Epoch: epoch + r.boot, Codec: op.NewCodec(nftables.Kinds(), remote.Kinds(p.plugins), controller.Kinds(o.Cluster)),
+		Quarantine: func(err error) { t.Errorf("quarantine: %v", err) },
 	})
+	must(t, err)
+	o.Store = s
+	p.daemon = &daemon{store: s, shims: r.shims}
+	p.Controller = controller.New(o)
 	must(t, p.Recover(t.Context()))
 	t.Cleanup(func() { p.stop(t) })
 	return p

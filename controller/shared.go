@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -24,11 +25,38 @@ func (c *Controller) createShared(ctx context.Context, n network.Network, driver
 	if err != nil {
 		return would, err
 	}
-	made, err := c.o.Cluster.CreateNetwork(ctx, choose)
+	allocator, allocates := driver.(drivers.Allocator)
+	var allocated map[string]string
+	if allocates {
+		if allocated, err = allocator.Allocate(ctx, would); err != nil {
+			return would, err
+		}
+	}
+	made, err := c.o.Cluster.CreateNetwork(ctx, func(there []network.Network, vni uint32) (network.Network, error) {
+		chosen, failed := choose(there, vni)
+		chosen.Options = withAll(chosen.Options, allocated)
+		return chosen, failed
+	})
 	if err != nil {
+		if allocates {
+			c.note("freeing what was allocated for network "+n.Name, allocator.Free(context.WithoutCancel(ctx), n.ID))
+		}
 		return would, err
 	}
 	return made, c.know(made)
+}
+
+// withAll returns options with more of them.
+func withAll(options, more map[string]string) map[string]string {
+	if len(more) == 0 {
+		return options
+	}
+	all := maps.Clone(options)
+	if all == nil {
+		all = make(map[string]string, len(more))
+	}
+	maps.Copy(all, more)
+	return all
 }
 
 // spansHosts tells whether a new network is one that hosts share.
@@ -146,7 +174,13 @@ func (c *Controller) removeShared(ctx context.Context, n network.Network) error 
 	if err != nil {
 		return err
 	}
-	return c.unknow(ctx, n.ID)
+	err = c.unknow(ctx, n.ID)
+	if driver, driverErr := c.driver(n.Driver); driverErr == nil {
+		if allocator, allocates := driver.(drivers.Allocator); allocates {
+			c.note("freeing what was allocated for network "+n.Name, allocator.Free(context.WithoutCancel(ctx), n.ID))
+		}
+	}
+	return err
 }
 
 // unknow drops the row of a network that is no longer in the cluster, and this

@@ -36,6 +36,17 @@ type Describer interface {
 	Describe(ctx context.Context, e endpoint.Endpoint) (map[string]any, error)
 }
 
+// Allocator is a Driver of networks that hosts share that is asked once for each,
+// on the host where it is made.
+type Allocator interface {
+	// Allocate returns options that the network is to have on all hosts, beside
+	// those that it has.
+	Allocate(ctx context.Context, n network.Network) (options map[string]string, err error)
+
+	// Free is the reverse, when the network is gone from all hosts.
+	Free(ctx context.Context, id linkspan.ID) error
+}
+
 // GatewayChooser is a Driver that has a say in whether gateways are chosen.
 type GatewayChooser interface {
 	// SkipGateways tells for which families none is to be chosen. It may ask

@@ -58,7 +58,7 @@ func (d Driver) SkipGateways(ctx context.Context, n network.Network) (skip4, ski
 func (d Driver) Network(n network.Network) (op.Plan, error) {
 	return op.Plan{{
 		Why: "The network is the business of plugin " + d.Name + ": it is told of its name, options and pools.",
-		Op:  CreateNetwork{party: d.party(), Request: announcement(n), Allocate: d.Plugins.Cluster && n.Scope == "global"},
+		Op:  CreateNetwork{party: d.party(), Request: announcement(n)},
 	}}, nil
 }
 

@@ -9,89 +9,32 @@ import (
 	"github.com/linkspan/linkspan/plugin/wire"
 )
 
-// CreateNetwork announces a network to a driver. For one of global scope in a
-// cluster, AllocateNetwork comes first.
+// CreateNetwork announces a network to a driver.
 type CreateNetwork struct {
 	party
-	Request  wire.CreateNetworkRequest
-	Allocate bool `json:",omitempty"`
+	Request wire.CreateNetworkRequest
 }
 
 // Do announces the network.
 func (o CreateNetwork) Do(ctx context.Context, h *kernel.Host) error {
-	request := o.Request
-	if o.Allocate {
-		var err error
-		if request, err = o.allocate(ctx); err != nil {
-			return err
-		}
-	}
 	undo := func(ctx context.Context) error { return o.Undo(ctx, h) }
-	err := o.call(ctx, "NetworkDriver.CreateNetwork", request, nil, undo)
+	err := o.call(ctx, "NetworkDriver.CreateNetwork", o.Request, nil, undo)
 	if err == nil {
 		o.line().Note(o.Request.NetworkID)
-		return nil
-	}
-	if o.Allocate && plugin.Refused(err) {
-		return takenBack(ctx, err, func(ctx context.Context) error { return o.free(ctx) })
 	}
 	return err
-}
-
-// allocate asks for options to add to the request.
-func (o CreateNetwork) allocate(ctx context.Context) (wire.CreateNetworkRequest, error) {
-	request := o.Request
-	question := wire.AllocateNetworkRequest{NetworkID: request.NetworkID, Options: map[string]string{}, IPv4Data: request.IPv4Data, IPv6Data: request.IPv6Data}
-	generic, _ := request.Options[wire.OptionGeneric].(map[string]any)
-	for key, value := range generic {
-		question.Options[key], _ = value.(string)
-	}
-	var answer wire.AllocateNetworkResponse
-	err := o.call(ctx, "NetworkDriver.AllocateNetwork", question, &answer, o.free)
-	if plugin.Unsupported(err) {
-		return request, nil
-	}
-	if err != nil || len(answer.Options) == 0 {
-		return request, err
-	}
-	merged := make(map[string]any, len(generic)+len(answer.Options))
-	for key, value := range generic {
-		merged[key] = value
-	}
-	for key, value := range answer.Options {
-		merged[key] = value
-	}
-	options := make(map[string]any, len(request.Options)+1)
-	for key, value := range request.Options {
-		options[key] = value
-	}
-	options[wire.OptionGeneric], request.Options = merged, options
-	return request, nil
-}
-
-func (o CreateNetwork) free(ctx context.Context) error {
-	return o.release(ctx, "NetworkDriver.FreeNetwork", wire.NetworkRequest{NetworkID: o.Request.NetworkID})
 }
 
 // Undo has the network deleted.
 func (o CreateNetwork) Undo(ctx context.Context, _ *kernel.Host) error {
 	err := o.release(ctx, "NetworkDriver.DeleteNetwork", wire.NetworkRequest{NetworkID: o.Request.NetworkID})
-	if err == nil && o.Allocate {
-		err = o.free(ctx)
-	}
 	if err == nil {
 		o.line().Forget(o.Request.NetworkID)
 	}
 	return err
 }
 
-func (o CreateNetwork) String() string {
-	said := ""
-	if o.Allocate {
-		said = o.said("NetworkDriver.AllocateNetwork", wire.NetworkRequest{NetworkID: o.Request.NetworkID}) + "\n"
-	}
-	return said + o.said("NetworkDriver.CreateNetwork", o.Request)
-}
+func (o CreateNetwork) String() string { return o.said("NetworkDriver.CreateNetwork", o.Request) }
 
 // CreateEndpoint announces an endpoint. The answer may hold addresses that the
 // request left open.

@@ -19,10 +19,6 @@ type Plugins struct {
 	*plugin.Directory
 	Logf func(format string, args ...any)
 
-	// Cluster says that the engine shares networks with others: drivers of global
-	// scope are asked once for what a network needs on all nodes.
-	Cluster bool
-
 	complaints sync.Map // error by name of the plugin that said it last
 }
 
