@@ -19,6 +19,7 @@ import (
 	"github.com/linkspan/linkspan/plugin/check"
 	"github.com/linkspan/linkspan/plugin/export"
 	"github.com/linkspan/linkspan/plugin/plugintest"
+	"github.com/linkspan/linkspan/sandbox"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -28,6 +29,8 @@ type noRules struct{}
 
 func (noRules) Base() op.Plan                    { return nil }
 func (noRules) Network(firewall.Network) op.Plan { return nil }
+
+func (noRules) Ports(string, []sandbox.Port) op.Plan { return nil }
 
 // serve offers the bridge driver on a machine, until stop.
 func serve(t *testing.T, m *nstest.Machine, socket, dir string) (stop func()) {

@@ -29,6 +29,7 @@ const OptionDriver = "linkspan.driver"
 type Rules interface {
 	Base() op.Plan
 	Network(firewall.Network) op.Plan
+	Ports(bridge string, ports []sandbox.Port) op.Plan
 }
 
 // Options are what is offered, and where. All fields must be set.
@@ -54,6 +55,8 @@ type exporter struct {
 	mu   sync.Mutex
 	busy map[string]*sync.Mutex // by ID: calls about one thing take turns
 	ipam allocator
+
+	publishing sync.Mutex // held while a port is looked for among those of others
 }
 
 // New returns the plugin, after it has repaired what an earlier process made.
@@ -69,7 +72,7 @@ func New(ctx context.Context, o Options) (sdk.Plugin, error) {
 		Network: &sdk.Network{
 			Scope: o.Scope, CreateNetwork: x.createNetwork, DeleteNetwork: x.deleteNetwork,
 			CreateEndpoint: x.createEndpoint, DeleteEndpoint: x.deleteEndpoint, Join: x.join,
-			Check: x.check,
+			Program: x.program, Revoke: x.revoke, Check: x.check,
 		},
 		IPAM: x.sdkIPAM(),
 	}, nil
@@ -88,6 +91,15 @@ func (x *exporter) recover(ctx context.Context) error {
 		}
 		if err != nil {
 			x.Logf("restoring network %s: %v", id, err)
+		}
+	}
+	for _, id := range x.files.ids("ports") {
+		r, _, err := get[[]sandbox.Port](x.files, "ports", id)
+		if err == nil {
+			err = x.ensure(ctx, r.Plan)
+		}
+		if err != nil {
+			x.Logf("restoring the ports of endpoint %s: %v", id, err)
 		}
 	}
 	return nil
@@ -298,6 +310,9 @@ func (x *exporter) deleteEndpoint(ctx context.Context, q wire.EndpointRequest) e
 	defer x.alone(q.EndpointID)()
 	r, known, err := get[endpoint.Endpoint](x.files, "endpoint", q.EndpointID)
 	if !known || err != nil {
+		return err
+	}
+	if err := x.revokeAlone(ctx, q.EndpointID); err != nil {
 		return err
 	}
 	// The link came back to the host. A driver may look for it where it was made.

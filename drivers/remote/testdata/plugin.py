@@ -47,11 +47,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def CreateNetwork(self, q):
         name = "tp" + q["NetworkID"][:8]
+        networks[q["NetworkID"]] = q
+        if there(name):
+            return  # from an earlier life of this program
         ip("link", "add", name, "address", "02:00:00:00:00:01", "type", "bridge")
         for pool in q["IPv4Data"] + q["IPv6Data"]:
             ip("addr", "add", pool["Gateway"], "dev", name, *(["nodad"] if ":" in pool["Gateway"] else []))
         ip("link", "set", name, "up")
-        networks[q["NetworkID"]] = q
 
     def DeleteNetwork(self, q):
         networks.pop(q["NetworkID"], None)
@@ -60,6 +62,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             ip("link", "del", name)
 
     def CreateEndpoint(self, q):
+        networks[q["NetworkID"]]  # or it is refused
         near, far, mac = "tpn" + q["EndpointID"][:8], "tpf" + q["EndpointID"][:8], "02:00:00:00:%s:0%%d" % q["EndpointID"][:2]
         ip("link", "add", near, "address", mac % 1, "type", "veth", "peer", "name", far, "address", mac % 2)
         ip("link", "set", near, "master", "tp" + q["NetworkID"][:8], "up")
@@ -89,4 +92,6 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     request_queue_size = 64
 
 
+if os.path.exists(sys.argv[1]):
+    os.unlink(sys.argv[1])
 Server(sys.argv[1], Handler).serve_forever()
