@@ -55,7 +55,7 @@ func (f File) switches() op.Plan {
 	for _, name := range sorted(f.Switches) {
 		s := f.Switches[name]
 		plan = append(plan,
-			op.Step{Why: "A switch.", Op: op.AddBridge{Name: name, MAC: cmp.Or(s.MAC, mac(f.Name, name))}},
+			op.Step{Why: "A switch.", Op: op.AddBridge{Name: name, MAC: f.switchMAC(name)}},
 			quiet("", name),
 			op.Step{
 				Why: "The switch listens to no multicast groups: it would tell so on its ports.",
@@ -299,6 +299,10 @@ func hasIPv6(addresses []Prefix) bool {
 		}
 	}
 	return false
+}
+
+func (f File) switchMAC(name string) string {
+	return cmp.Or(f.Switches[name].MAC, mac(f.Name, name))
 }
 
 // macOf is the MAC of an end whose interface or port is named.

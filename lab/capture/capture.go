@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/pcapgo"
 
 	"github.com/linkspan/linkspan/kernel"
 )
@@ -43,27 +42,54 @@ type Frame struct {
 // Sink takes frames, one at a time and in the order of their arrival here.
 type Sink func(Frame) error
 
+// SnapLength is what is kept of a frame if nothing else is wanted, in bytes: more
+// than any link hands over.
+const SnapLength = 262144
+
+// Options are what a session may be told.
+type Options struct {
+	SnapLength int          // bytes of each frame to keep; 0: SnapLength
+	Gone       func(Target) // if not nil, is called when a target is no more
+}
+
+// Count is what became of a target's frames.
+type Count struct {
+	Seen    uint64 // handed to the sink
+	Dropped uint64 // by the kernel, because nobody took them in time
+}
+
 // Session holds open sockets. Frames queue in the kernel from Open on.
 type Session struct {
 	targets []Target
-	sockets []*pcapgo.EthernetHandle
+	options Options
+	sockets []*socket
+	pins    []os.FileInfo // of the targets' namespaces; nil for the machine's own
+	counts  []Count
 }
 
 // Open makes a packet socket for each target. It needs CAP_NET_RAW and, for
 // targets in other namespaces, CAP_SYS_ADMIN.
-func Open(host *kernel.Host, targets []Target) (*Session, error) {
-	s := &Session{targets: targets}
+func Open(host *kernel.Host, targets []Target, options Options) (*Session, error) {
+	if options.SnapLength == 0 {
+		options.SnapLength = SnapLength
+	}
+	s := &Session{targets: targets, options: options, counts: make([]Count, len(targets))}
 	for _, target := range targets {
 		err := host.Inside(target.Namespace, func() error {
-			socket, err := pcapgo.NewEthernetHandle(target.Link)
+			open, err := openSocket(target.Link, options.SnapLength)
 			if err == nil {
-				s.sockets = append(s.sockets, socket)
+				s.sockets = append(s.sockets, open)
 			}
 			return err
 		})
+		var pin os.FileInfo
+		if err == nil && target.Namespace != "" {
+			pin, err = os.Stat(kernel.Pin(target.Namespace))
+		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("listening to %s: %w", target.Title, err), s.Close())
 		}
+		s.pins = append(s.pins, pin)
 	}
 	return s, nil
 }
@@ -71,29 +97,34 @@ func Open(host *kernel.Host, targets []Target) (*Session, error) {
 // Close closes the sockets; a Run that is under way returns.
 func (s *Session) Close() error {
 	var errs []error
-	for _, socket := range s.sockets {
-		if err := socket.Close(); !errors.Is(err, os.ErrClosed) {
+	for i, open := range s.sockets {
+		s.counts[i].Dropped += open.dropped()
+		if err := open.file.Close(); !errors.Is(err, os.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
+// Counts tells what was seen and what was dropped, by target. Call it after Run.
+func (s *Session) Counts() []Count { return s.counts }
+
 // Run hands frames to the sink until ctx is done, limit frames were seen (0: no
-// limit) or the sink fails, and closes the session. It returns the sink's error.
+// limit), the sink fails or every target is gone, and closes the session. It
+// returns the sink's error.
 func (s *Session) Run(ctx context.Context, limit int, sink Sink) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { s.Close() }) //nolint:errcheck // closing is only a wake-up here
-	defer stop()
-
 	frames := make(chan Frame, 256)
-	var readers sync.WaitGroup
-	for i, socket := range s.sockets {
-		readers.Go(func() { read(ctx, i, socket, frames) })
+	var readers, watcher sync.WaitGroup
+	for i := range s.sockets {
+		readers.Go(func() { s.read(ctx, i, frames) })
 	}
+	ended := make(chan struct{})
+	watcher.Go(func() { s.watch(ctx, ended) })
 	go func() {
 		readers.Wait()
+		close(ended)
 		close(frames)
 	}()
 	seen := 0
@@ -103,21 +134,64 @@ func (s *Session) Run(ctx context.Context, limit int, sink Sink) error {
 			continue // let the readers end
 		}
 		seen++
+		s.counts[frame.Target].Seen++
 		if failed = sink(frame); failed != nil || seen == limit {
 			cancel()
 		}
 	}
+	watcher.Wait()
 	return errors.Join(failed, s.Close())
 }
 
-func read(ctx context.Context, target int, socket *pcapgo.EthernetHandle, frames chan<- Frame) {
-	for ctx.Err() == nil {
-		data, info, err := socket.ReadPacketData()
-		if err != nil {
-			return // closed, or the link is gone: the others go on
+// look is how often links and namespaces are looked for.
+const look = 500 * time.Millisecond
+
+// watch makes the readers end when they should: at the end of ctx, when a link is
+// gone, and when a namespace is unpinned. A socket keeps its namespace alive, and so
+// the links in it: they would be silent for ever.
+func (s *Session) watch(ctx context.Context, ended <-chan struct{}) {
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-ctx.Done():
+			s.wake()
+			return
+		case <-ticker.C:
 		}
-		if info.Timestamp.IsZero() {
-			info.Timestamp = time.Now()
+		for i, open := range s.sockets {
+			if open.gone() || s.unpinned(i) {
+				open.file.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // closed already
+			}
+		}
+	}
+}
+
+func (s *Session) unpinned(i int) bool {
+	if s.pins[i] == nil {
+		return false
+	}
+	now, err := os.Stat(kernel.Pin(s.targets[i].Namespace))
+	return err != nil || !os.SameFile(s.pins[i], now)
+}
+
+// wake ends every read.
+func (s *Session) wake() {
+	for _, open := range s.sockets {
+		open.file.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // closed already
+	}
+}
+
+func (s *Session) read(ctx context.Context, target int, frames chan<- Frame) {
+	for ctx.Err() == nil {
+		data, info, err := s.sockets[target].read()
+		if err != nil {
+			if ctx.Err() == nil && s.options.Gone != nil {
+				s.options.Gone(s.targets[target])
+			}
+			return // the others go on
 		}
 		select {
 		case frames <- Frame{target, info, data}:
