@@ -29,7 +29,7 @@ type imageSummary struct {
 }
 
 func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
-	want, err := s.imageFilter(r)
+	want, names, err := s.imageFilter(r)
 	if err != nil {
 		return err
 	}
@@ -38,6 +38,9 @@ func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
 	for _, i := range s.images.List() {
 		if !want(i) {
 			continue
+		}
+		if len(names) > 0 {
+			i = i.Only(names)
 		}
 		summary := imageSummary{Summary: imageSummaryOf(i)}
 		if versionOf(r) >= 51 {
@@ -76,22 +79,23 @@ func empty(list []string) []string {
 	return list
 }
 
-// imageFilter reads which images a client wants to see.
-func (s *Server) imageFilter(r *http.Request) (func(image.Image) bool, error) {
+// imageFilter reads which images a client wants to see, and the patterns of the
+// names that it wants to see them by, if it says so.
+func (s *Server) imageFilter(r *http.Request) (want func(image.Image) bool, names []string, err error) {
 	f, err := filtersOf(r, "dangling", "label", "before", "since", "reference", "until")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	dangling, given, err := f.oneBool("dangling")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var before, since time.Time
 	for field, bound := range map[string]*time.Time{"before": &before, "since": &since} {
 		for _, ref := range f[field] {
 			i, err := s.images.Get(ref)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			*bound = i.Created()
 		}
@@ -99,7 +103,7 @@ func (s *Server) imageFilter(r *http.Request) (func(image.Image) bool, error) {
 	for _, text := range f["until"] {
 		until, err := parseTime(text, s.now())
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if before.IsZero() || until.Before(before) {
 			before = until
@@ -115,7 +119,7 @@ func (s *Server) imageFilter(r *http.Request) (func(image.Image) bool, error) {
 			return false
 		}
 		return f.labels(i.Spec.Config.Labels)
-	}, nil
+	}, f["reference"], nil
 }
 
 // imageInspection adds what clients before 1.44 expect.

@@ -69,6 +69,9 @@ func credentials(r *http.Request) image.Credentials {
 
 func (s *Server) importImage(w http.ResponseWriter, r *http.Request, platform ocispec.Platform) error {
 	q := r.URL.Query()
+	if platform.OS != "" && platform.OS != "linux" {
+		return linkspan.Errorf(linkspan.ErrInvalid, "operating system is not supported: %s", platform.OS)
+	}
 	o := image.ImportOptions{Name: image.JoinName(q.Get("repo"), q.Get("tag")), Message: q.Get("message"), Platform: platform}
 	if err := image.Change(&o.Config, q["changes"]); err != nil {
 		return err
@@ -100,8 +103,12 @@ func (s *Server) loadImages(w http.ResponseWriter, r *http.Request) error {
 
 // platformOf reads the platform of a load or save, which is JSON, or text.
 func platformOf(r *http.Request) (ocispec.Platform, error) {
-	text := r.URL.Query().Get("platform")
+	texts := r.URL.Query()["platform"]
 	var p ocispec.Platform
+	if len(texts) > 1 {
+		return p, linkspan.Errorf(linkspan.ErrInvalid, "multiple platform parameters not supported")
+	}
+	text := strings.Join(texts, "")
 	if !strings.HasPrefix(text, "{") {
 		return image.ParsePlatform(text)
 	}
@@ -120,6 +127,9 @@ func (s *Server) saveImage(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) save(w http.ResponseWriter, r *http.Request, refs []string) error {
+	if _, err := platformOf(r); err != nil {
+		return err
+	}
 	body := s.body(w, r, "application/x-tar")
 	return body.end(s.images.Save(refs, func() io.Writer { return body }))
 }

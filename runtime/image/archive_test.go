@@ -162,9 +162,31 @@ func TestChange(t *testing.T) {
 	if diff := cmp.Diff(want, []any{c.Cmd, c.Entrypoint, c.Env, c.Labels, c.ExposedPorts, c.Volumes, c.User, c.WorkingDir, c.StopSignal}); diff != "" {
 		t.Error(diff)
 	}
+	must(t, Change(&i.Spec.Config, []string{`ENV A=$A:${B} D='\$A' E=$NONE`}))
+	if got := strings.Join(i.Spec.Config.Env, " "); !strings.Contains(got, "A=1:2 3") || !strings.Contains(got, "D=$A") || !strings.Contains(got, "E=") {
+		t.Errorf("environment %s", got)
+	}
 	for _, bad := range []string{"RUN x", "ENV", "ENV A", "LABEL =x", `LABEL a="b`, "EXPOSE"} {
 		if err := Change(&i.Spec.Config, []string{bad}); !errors.Is(err, linkspan.ErrInvalid) {
 			t.Errorf("%s: %v", bad, err)
 		}
+	}
+}
+
+func TestNamesByPattern(t *testing.T) {
+	i := Image{Tags: []string{"box:latest", "utest/docker:tag2", "utest:5000/docker:tag3", "utest:tag1"}}
+	for pattern, want := range map[string]string{
+		"utest*/*": "utest/docker:tag2 utest:5000/docker:tag3", "utest*": "utest:tag1", "utest": "utest:tag1", "*5000*/*": "utest:5000/docker:tag3", "none": "",
+	} {
+		got := i.Only([]string{pattern})
+		if strings.Join(got.Tags, " ") != want || i.Matches(pattern) != (want != "") {
+			t.Errorf("%s: %v, want %s", pattern, got.Tags, want)
+		}
+	}
+	if len(i.Tags) != 4 || i.Tags[0] != "box:latest" {
+		t.Errorf("the image itself has changed: %v", i.Tags)
+	}
+	if _, err := ParseName("sha256:tag"); !errors.Is(err, linkspan.ErrInvalid) {
+		t.Errorf("a name like a digest: %v", err)
 	}
 }

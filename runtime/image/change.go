@@ -2,6 +2,7 @@ package image
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -28,6 +29,21 @@ func Change(c *dockerspec.DockerOCIImageConfig, instructions []string) error {
 	return nil
 }
 
+// expand puts values of variables that are set already into a text: $NAME or
+// ${NAME}. A backslash before the dollar keeps it.
+func expand(text string, env []string) string {
+	const kept = "\x00" // no variable can hold it
+	text = os.Expand(strings.ReplaceAll(text, `\$`, kept), func(name string) string {
+		for _, variable := range env {
+			if value, is := strings.CutPrefix(variable, name+"="); is {
+				return value
+			}
+		}
+		return ""
+	})
+	return strings.ReplaceAll(text, kept, "$")
+}
+
 func change(c *dockerspec.DockerOCIImageConfig, word, rest string) error {
 	if rest == "" && word != "CMD" && word != "ENTRYPOINT" {
 		return linkspan.Errorf(linkspan.ErrInvalid, "%s requires an argument", word)
@@ -43,7 +59,7 @@ func change(c *dockerspec.DockerOCIImageConfig, word, rest string) error {
 			return err
 		}
 		for _, pair := range pairs {
-			c.Env = mergeEnv(c.Env, []string{pair[0] + "=" + pair[1]})
+			c.Env = mergeEnv(c.Env, []string{pair[0] + "=" + expand(pair[1], c.Env)})
 		}
 	case "LABEL":
 		pairs, err := pairs(rest)

@@ -3,6 +3,7 @@ package image
 import (
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +36,9 @@ func ParseName(text string) (reference.NamedTagged, error) {
 	named, err := reference.ParseNormalizedNamed(text)
 	if err != nil {
 		return nil, errReference(err)
+	}
+	if reference.FamiliarName(named) == string(digest.Canonical) {
+		return nil, linkspan.Errorf(linkspan.ErrInvalid, "refusing to create an ambiguous tag using digest algorithm as name")
 	}
 	if _, ok := named.(reference.Digested); ok {
 		return nil, linkspan.Errorf(linkspan.ErrInvalid, "refusing to create a tag with a digest reference")
@@ -144,15 +148,27 @@ func isID(ref string, i *Image) bool {
 // or without tag, in which * and ? of path.Match stand for what is between
 // slashes.
 func (i Image) Matches(pattern string) bool {
-	for _, name := range append(append([]string{}, i.Tags...), i.Digests...) {
-		named, err := reference.ParseNormalizedNamed(name)
-		if err != nil {
-			continue
-		}
-		for _, form := range []string{reference.FamiliarString(named), reference.FamiliarName(named)} {
-			if ok, err := path.Match(pattern, form); err == nil && ok {
-				return true
-			}
+	return slices.ContainsFunc(slices.Concat(i.Tags, i.Digests), func(name string) bool { return matches(name, pattern) })
+}
+
+// Only returns the image with those of its names alone that match a pattern.
+func (i Image) Only(patterns []string) Image {
+	other := func(name string) bool {
+		return !slices.ContainsFunc(patterns, func(pattern string) bool { return matches(name, pattern) })
+	}
+	i.Tags = slices.DeleteFunc(slices.Clone(i.Tags), other)
+	i.Digests = slices.DeleteFunc(slices.Clone(i.Digests), other)
+	return i
+}
+
+func matches(name, pattern string) bool {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return false
+	}
+	for _, form := range []string{reference.FamiliarString(named), reference.FamiliarName(named)} {
+		if ok, err := path.Match(pattern, form); err == nil && ok {
+			return true
 		}
 	}
 	return false
