@@ -35,8 +35,11 @@ func TestSeeing(t *testing.T) {
 	if out := s.do("topology"); !regexp.MustCompile(`└─ br-lab bridge 10\.77\.0\.1/24 network lab\n   └─ veth[0-9a-f]{7} ── web: eth0 10\.77\.0\.2/24`).MatchString(out) {
 		t.Errorf("topology:\n%s", out)
 	}
+	if out := s.do("topology"); !strings.Contains(out, "\n│  ├─ inet linkspan forward: hook forward, policy accept, ") || !regexp.MustCompile(`web  \(netns linkspan-[0-9a-f]{12}\)\n└─ rules\n   └─ ip linkspan-dns `).MatchString(out) {
+		t.Errorf("topology without rules:\n%s", out)
+	}
 	out := s.do("nsls", "web")
-	if !regexp.MustCompile(`^CONTAINER +PID +CGROUP +IPC +NET +MNT +PID +USER +UTS\n\(here\) +\d+( +\d+){7}\nweb +\d+ +\d+ +\d+ +\d+ +\d+ +\d+ += +\d+$`).MatchString(out) {
+	if !regexp.MustCompile(`^CONTAINER +PID +CGROUP +IPC +NET +MNT +PID +USER +UTS( +TIME)?\n\(here\) +\d+( +\d+){7,8}\nweb +\d+ +\d+ +\d+ +\d+ +\d+ +\d+ += +\d+( +=)?$`).MatchString(out) {
 		t.Errorf("nsls:\n%s", out)
 	}
 	seen := make(chan string)

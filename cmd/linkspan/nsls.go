@@ -12,17 +12,21 @@ import (
 )
 
 // namespaceKinds are the kinds of namespace of namespaces(7) that Linux has had since
-// 4.6, in the order of that page. The eighth, time, came with 5.6 and nobody
-// gives a container one.
+// 4.6, in the order of that page, and the eighth, time, if this kernel has it: it
+// came with 5.6, and nobody gives a container one.
 func namespaceKinds() []string {
-	return []string{"cgroup", "ipc", "net", "mnt", "pid", "user", "uts"}
+	kinds := []string{"cgroup", "ipc", "net", "mnt", "pid", "user", "uts"}
+	if _, err := os.Readlink("/proc/self/ns/time"); err == nil {
+		kinds = append(kinds, "time")
+	}
+	return kinds
 }
 
 func newNsls(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "nsls [CONTAINER...]",
 		Short: "List the namespaces of containers, as /proc/PID/ns shows them",
-		Long: "List the seven kinds of namespace of each running container by their inode numbers, as /proc/PID/ns shows them.\n" +
+		Long: "List the seven kinds of namespace of each running container by their inode numbers, and time where the kernel has it, as /proc/PID/ns shows them.\n" +
 			"Two processes are in the same namespace if the numbers are equal; = stands for the number of this command's own.",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			daemon, err := a.connect(cmd.Context())

@@ -45,6 +45,9 @@ func Mermaid(p Picture) string {
 		for _, l := range ns.Links {
 			fmt.Fprintf(&out, "    %s[\"%s\"]\n", node(End{ns.Name, l.Name}), label(l))
 		}
+		if len(ns.Rules) > 0 {
+			fmt.Fprintf(&out, "    rules%d[\"%s\"]\n", i, strings.ReplaceAll(strings.Join(ns.Rules, "<br/>"), `"`, "'"))
+		}
 		out.WriteString("  end\n")
 	}
 	for _, e := range p.edges() {
@@ -61,6 +64,9 @@ func Dot(p Picture) string {
 		fmt.Fprintf(&out, "  subgraph cluster_%d {\n    label=%q;\n", i, ns.Title())
 		for _, l := range ns.Links {
 			fmt.Fprintf(&out, "    %s [label=%q];\n", node(End{ns.Name, l.Name}), label(l))
+		}
+		if len(ns.Rules) > 0 {
+			fmt.Fprintf(&out, "    rules%d [shape=note,label=%q];\n", i, strings.Join(ns.Rules, "\n"))
 		}
 		out.WriteString("  }\n")
 	}

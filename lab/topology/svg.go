@@ -44,13 +44,17 @@ func SVG(p Picture) string {
 
 // drawBox draws a namespace and returns its height.
 func drawBox(out *strings.Builder, ns Namespace, x, y int, spots map[End]spot) int {
-	height := lineHeight*(len(ns.Links)+1) + padding
+	height := lineHeight*(len(ns.Links)+len(ns.Rules)+1) + padding
 	fmt.Fprintf(out, `<rect x="%d" y="%d" width="%d" height="%d" rx="6" fill="#f7f7f4" stroke="#555"/>`+"\n", x, y, boxWidth, height)
 	fmt.Fprintf(out, `<text x="%d" y="%d" font-weight="bold">%s</text>`+"\n", x+padding, y+lineHeight-4, escape(ns.Title()))
 	for i, l := range ns.Links {
 		line := y + lineHeight*(i+2) - 4
 		fmt.Fprintf(out, `<text x="%d" y="%d">%s</text>`+"\n", x+padding, line, escape(describe(l)))
 		spots[End{ns.Name, l.Name}] = spot{x, x + boxWidth, line - 4}
+	}
+	for i, chain := range ns.Rules {
+		line := y + lineHeight*(len(ns.Links)+i+2) - 4
+		fmt.Fprintf(out, `<text x="%d" y="%d" font-size="11" fill="#555">%s</text>`+"\n", x+padding, line, escape(chain))
 	}
 	return height
 }

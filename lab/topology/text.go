@@ -42,8 +42,8 @@ type branch struct {
 	sub  []branch
 }
 
-// Text draws each bridge with its ports and what is at the far end of each,
-// then all other links.
+// Text draws the chains of rules, each bridge with its ports and what is at the far
+// end of each, and all other links.
 func Text(p Picture) string {
 	var out strings.Builder
 	for _, ns := range p.Namespaces {
@@ -68,10 +68,18 @@ func writeBranches(out *strings.Builder, indent string, branches []branch) {
 	}
 }
 
-// tree is a namespace as a tree. A namespace of which every link is already in
-// another's tree, at the far end of a cable to one of its bridges, is empty.
+// tree is a namespace as a tree. A namespace without rules of which every link is
+// already in another's tree, at the far end of a cable to one of its bridges, is
+// empty.
 func (p Picture) tree(ns Namespace) branch {
 	root := branch{text: p.heading(ns)}
+	if len(ns.Rules) > 0 {
+		rules := branch{text: "rules"}
+		for _, chain := range ns.Rules {
+			rules.sub = append(rules.sub, branch{text: chain})
+		}
+		root.sub = append(root.sub, rules)
+	}
 	for _, l := range ns.Links {
 		if l.Master != "" || l.Name == "lo" && ns.Name != "" || p.drawnElsewhere(End{ns.Name, l.Name}) {
 			continue

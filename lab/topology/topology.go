@@ -1,5 +1,5 @@
 // Package topology draws what is plugged into what: namespaces, links, bridges,
-// addresses and published ports of one machine.
+// addresses, published ports and the chains of rules of one machine.
 //
 // A veth pair is a cable. Each end knows the index of the other and a number for
 // the namespace in which it is, and nothing more:
@@ -32,6 +32,7 @@ type Namespace struct {
 	Container string `json:",omitempty"` // whose it is
 	Links     []Link
 	Ports     []string `json:",omitempty"` // published: 0.0.0.0:8080->80/tcp
+	Rules     []string `json:",omitempty"` // chains of nftables: "inet linkspan forward: hook forward, policy accept, 9 rules"
 }
 
 // Link is an interface in a namespace.
@@ -84,7 +85,15 @@ func Gather(host *kernel.Host, known Known) (Picture, error) {
 			return picture, err
 		}
 		seen[name] = links
-		picture.Namespaces = append(picture.Namespaces, namespaceOf(name, links, known))
+		ns := namespaceOf(name, links, known)
+		chains, err := host.Chains(name)
+		if err != nil && !kernel.IsGone(err) {
+			return picture, err
+		}
+		for _, chain := range chains {
+			ns.Rules = append(ns.Rules, chain.String())
+		}
+		picture.Namespaces = append(picture.Namespaces, ns)
 	}
 	var err error
 	picture.Cables, err = cables(host, seen)

@@ -30,14 +30,15 @@ ip -n web link set eth0 up; ip -n db link set eth0 up
 ip -n left link add cable address 02:00:00:00:00:06 type veth peer name cable address 02:00:00:00:00:07 netns right
 ip link add up0 address 02:00:00:00:00:08 type veth peer name wire address 02:00:00:00:00:09
 ip link set up0 up; ip link set wire up
-ip link add link up0 name lan0 address 02:00:00:00:00:0a netns db type macvlan mode bridge`
+ip link add link up0 name lan0 address 02:00:00:00:00:0a netns db type macvlan mode bridge
+nft 'table ip guard { chain forward { type filter hook forward priority 0; policy drop; accept; }; }'`
 
 func gather(t *testing.T) topology.Picture {
 	t.Helper()
 	m := nstest.New(t)
 	m.Sh(t, wired)
 	t.Cleanup(func() {
-		m.Sh(t, "ip link del up0; ip link del br-lab; for ns in web db left right; do ip netns del $ns; done")
+		m.Sh(t, "nft delete table ip guard; ip link del up0; ip link del br-lab; for ns in web db left right; do ip netns del $ns; done")
 	})
 	picture, err := topology.Gather(m.Host(), topology.Known{
 		Owners: map[string]topology.Owner{
@@ -54,6 +55,8 @@ func gather(t *testing.T) topology.Picture {
 
 func TestText(t *testing.T) {
 	const want = `host
+├─ rules
+│  └─ ip guard forward: hook forward, policy drop, 1 rules
 ├─ lo 127.0.0.1/8 ::1/128
 ├─ br-lab bridge 10.77.0.1/24 network lab mtu 1400
 │  ├─ vethweb ── shop: eth0 10.77.0.2/24  published 0.0.0.0:8080->80/tcp
@@ -102,6 +105,11 @@ func TestFormats(t *testing.T) {
 	} {
 		if !strings.Contains(text[format], want) {
 			t.Errorf("%s lacks %q:\n%s", format, want, text[format])
+		}
+	}
+	for format, text := range text {
+		if !strings.Contains(text, "ip guard forward: hook forward, policy drop, 1 rules") {
+			t.Errorf("%s has no rules:\n%s", format, text)
 		}
 	}
 	decoder := xml.NewDecoder(strings.NewReader(text["svg"]))
