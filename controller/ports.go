@@ -320,8 +320,10 @@ func (x *chooser) at(ports []sandbox.Port, first uint16) ([]sandbox.Port, error)
 			clash := netip.AddrPortFrom(p.Host, max(p.First, other.First))
 			return nil, fmt.Errorf("Bind for %s failed: port is already allocated", clash) //nolint:staticcheck // Docker's words
 		}
-		if held := netip.AddrPortFrom(p.Host, first); x.space.busy[busyPort{p.Protocol, held}] {
-			return nil, fmt.Errorf("failed to bind host port %s/%s: %w", held, p.Protocol, errPortHeld)
+		for j := range p.Count { // whichever of a range it is: the same range would fail again
+			if held := netip.AddrPortFrom(p.Host, first+j); x.space.busy[busyPort{p.Protocol, held}] {
+				return nil, fmt.Errorf("failed to bind host port %s/%s: %w", held, p.Protocol, errPortHeld)
+			}
 		}
 	}
 	return chosen, nil
