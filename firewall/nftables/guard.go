@@ -265,17 +265,29 @@ func (o GuardPort) all() []netip.Addr {
 	return append(append([]netip.Addr(nil), o.Addrs...), netip.IPv4Unspecified(), netip.IPv6Unspecified())
 }
 
-func (o GuardPort) String() string {
-	var text strings.Builder
-	text.WriteString("nft -f - <<'EOF'\n")
-	fmt.Fprintf(&text, "add element bridge linkspan secured { %q }\n", o.Link)
-	fmt.Fprintf(&text, "add element bridge linkspan macs { %q . %s }\n", o.Link, o.MAC)
+func (o GuardPort) String() string { return script(o.words(), nil) }
+
+// words are the elements as nft writes them, each behind its set.
+func (o GuardPort) words() []string {
+	words := []string{fmt.Sprintf("secured { %q }", o.Link), fmt.Sprintf("macs { %q . %s }", o.Link, o.MAC)}
 	for _, addr := range o.all() {
 		digit := "6"
 		if addr.Is4() {
 			digit = "4"
 		}
-		fmt.Fprintf(&text, "add element bridge linkspan addrs%s { %q . %s }\n", digit, o.Link, addr)
+		words = append(words, fmt.Sprintf("addrs%s { %q . %s }", digit, o.Link, addr))
+	}
+	return words
+}
+
+func script(add, remove []string) string {
+	var text strings.Builder
+	text.WriteString("nft -f - <<'EOF'\n")
+	for _, element := range add {
+		text.WriteString("add element bridge linkspan " + element + "\n")
+	}
+	for _, element := range remove {
+		text.WriteString("delete element bridge linkspan " + element + "\n")
 	}
 	text.WriteString("EOF")
 	return text.String()

@@ -59,3 +59,76 @@ func TestGuardAndSwitch(t *testing.T) {
 	}
 	said.Sh(t, "nft delete table inet linkspan; nft delete table bridge linkspan")
 }
+
+// A guard changes in place: by the change and by its text there is what the new
+// one has, done twice or half as done once, and its undo leads back. Somebody who
+// flushed sets or the table in between is no obstacle to that.
+func TestChangeGuard(t *testing.T) {
+	b := nftables.Backend{}
+	addrs := func(texts ...string) (all []netip.Addr) {
+		for _, text := range texts {
+			all = append(all, netip.MustParseAddr(text))
+		}
+		return all
+	}
+	neighbour := b.Station(firewall.Station{Link: "veth7654321", MAC: "02:00:00:00:00:0b", Addrs: addrs("10.77.0.3")})
+	stations := []firewall.Station{
+		{Link: "veth0123456", MAC: "02:00:00:00:00:0a", Addrs: addrs("10.77.0.2")},
+		{Link: "veth0123456", MAC: "02:00:00:00:00:0a", Addrs: addrs("10.77.0.2", "fd77::2")},
+		{Link: "veth0123456", MAC: "02:00:00:00:00:0c", Addrs: addrs("10.78.0.2", "fe80::c")},
+		{Link: "veth0123456", MAC: "02:00:00:00:00:0c"},
+	}
+	ctx := t.Context()
+	dump := func(m *nstest.Machine) string { // the order of elements is the kernel's
+		return m.Sh(t, `nft list ruleset | tr ',{}' '\n\n\n' | sed 's/^[[:space:]]*//; s/[[:space:]]*$//' | sort`)
+	}
+	for i, from := range stations {
+		for j, to := range stations {
+			if i == j {
+				continue
+			}
+			m := nstest.New(t)
+			x := op.Executor{Host: m.Host()}
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatalf("%d to %d: %v", i, j, err)
+				}
+			}
+			same := func(want, what string) {
+				t.Helper()
+				if diff := nstest.Diff(want, dump(m)); diff != "" {
+					t.Errorf("%d to %d, %s:\n%s", i, j, what, diff)
+				}
+			}
+			must(x.Do(ctx, append(b.GuardBase(), neighbour...)))
+			must(x.Do(ctx, b.Station(to)))
+			after := dump(m)
+			must(x.Undo(ctx, b.Station(to)))
+			must(x.Do(ctx, b.Station(from)))
+			before := dump(m)
+			diff, err := op.Difference(b.Station(from), b.Station(to))
+			must(err)
+			for range 2 {
+				must(x.Do(ctx, diff))
+				same(after, "changed")
+			}
+			must(x.Check(ctx, diff))
+			for range 2 {
+				must(x.Undo(ctx, diff))
+				same(before, "changed back")
+			}
+			m.Sh(t, diff.String())
+			same(after, "by the shell")
+			m.Sh(t, "nft flush set bridge linkspan macs; nft flush set bridge linkspan addrs4")
+			must(x.Undo(ctx, diff))
+			must(x.Do(ctx, neighbour))
+			same(before, "changed back after sets were flushed")
+			m.Sh(t, "nft delete table bridge linkspan")
+			must(x.Undo(ctx, diff))
+			if err := x.Do(ctx, diff); err == nil {
+				t.Errorf("%d to %d: changing a guard that is not there: no error", i, j)
+			}
+		}
+	}
+}

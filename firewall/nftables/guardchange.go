@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/google/nftables"
@@ -34,7 +33,8 @@ func (o ChangeGuard) Undo(ctx context.Context, h *kernel.Host) error {
 func (o ChangeGuard) Check(ctx context.Context, h *kernel.Host) error { return o.To.Check(ctx, h) }
 
 func (o ChangeGuard) String() string {
-	return fmt.Sprintf("%s\n# and no more what only this had let through:\n# %s", o.To, bytes.ReplaceAll([]byte(o.From.String()), []byte("\n"), []byte("\n# ")))
+	kept := o.To.words()
+	return script(kept, slices.DeleteFunc(o.From.words(), func(element string) bool { return slices.Contains(kept, element) }))
 }
 
 // become adds before it takes away.
