@@ -75,6 +75,9 @@ func runDaemon(ctx context.Context, config DaemonConfig) error {
 	}
 	s.containers.Resume()
 	go s.plugins.FollowStatus(ctx, askEvery)
+	if s.cluster != nil {
+		go followNodes(ctx, s.cluster, s.plugins.Nodes)
+	}
 	select {
 	case <-ctx.Done():
 		return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,7 +18,7 @@ func TestDockerUsesOurDrivers(t *testing.T) {
 	s := newStory(t)
 	m := s.machine
 	socket := "/run/docker/plugins/linkspan.sock"
-	plugin := s.program(t.Context(), "plugin", "serve", "--data-root", filepath.Join(s.dir, "plugin"))
+	plugin := s.program(context.Background(), "plugin", "serve", "--data-root", filepath.Join(s.dir, "plugin"))
 	plugin.Stderr = &s.log
 	if err := plugin.Start(); err != nil {
 		t.Fatal(err)
