@@ -419,6 +419,10 @@ links:
 	}) {
 		t.Error("a does not reach b")
 	}
+	// The tree has just changed, which is no setting of anybody's.
+	if text, lost, err := e.Save("lan"); err != nil || len(lost) > 0 || strings.Contains(string(text), "ageing_time") {
+		t.Errorf("saved as (%q, %v):\n%s", lost, err, text)
+	}
 	out := m.Sh(t, "bridge -n lab-lan -d link")
 	if n := strings.Count(out, "state blocking"); n != 1 {
 		t.Errorf("%d ports are blocked, not one:\n%s", n, out)

@@ -132,7 +132,11 @@ func (s *saver) switches() error {
 		}
 		for _, word := range sorted(bridgeSettings) {
 			known := bridgeSettings[word]
-			if value := bridge.Setting(known.setting); value != known.usual {
+			value := bridge.Setting(known.setting)
+			if bridge.STP && known.setting == kernel.BridgeAgeingTime && value == 2*bridge.Setting(kernel.BridgeForwardDelay) {
+				continue // while the tree changes stations are forgotten sooner
+			}
+			if value != known.usual {
 				saved.Settings[word] = value
 			}
 		}

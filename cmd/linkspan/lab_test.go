@@ -221,6 +221,46 @@ links: [[a:eth0, sw], [b:eth0, sw]]
 	s.do("lab", "down", "lan")
 }
 
+// TestLabUpIsKilled kills the program at twelve moments of a lab's coming up, and
+// takes away what is left.
+func TestLabUpIsKilled(t *testing.T) {
+	s := newStory(t)
+	file := filepath.Join(s.dir, "lan.yaml")
+	text := `name: lan
+switches: {sw: {}}
+nodes:
+  a: {addresses: {eth0: [10.0.0.1/24]}, start: ["ip link add d0 type bridge"], run: exec sleep 1000}
+  b: {addresses: {eth0: [10.0.0.2/24]}, run: exec sleep 1000}
+links: [["a:eth0", sw], {ends: ["b:eth0", sw], loss: 1%, rate: 1mbit}]
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.machine.Sh(t, "ip link add sw type bridge; ip link set sw up; ip netns add lab-lanx")
+	defer s.machine.Sh(t, "ip link del sw; ip netns del lab-lanx")
+	before := s.machine.Dump(t)
+	start := time.Now()
+	s.do("lab", "up", file)
+	whole := time.Since(start)
+	s.do("lab", "down", "lan")
+	for i := range 12 {
+		cmd := s.program(t.Context(), "lab", "up", file)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(whole * time.Duration(i) / 12)
+		cmd.Process.Kill() //nolint:errcheck // it has ended by itself
+		cmd.Wait()         //nolint:errcheck // killed, or done
+		s.do("lab", "down", file)
+		if after := s.machine.Dump(t); after != before {
+			t.Fatalf("killed after %d/12 of %v, it left:\n%s", i, whole, nstest.Diff(before, after))
+		}
+		if out := s.do("lab", "status"); strings.Contains(out, "lan") {
+			t.Fatalf("lab status:\n%s", out)
+		}
+	}
+}
+
 // TestLesson is a learner's evening: a task, a hint, half a solution, a whole one,
 // a wrong and a right prediction, and the report that the teacher gets.
 func TestLesson(t *testing.T) {
