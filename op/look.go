@@ -35,9 +35,9 @@ func Look(ctx context.Context, h *kernel.Host, o Op) string {
 		return err.Error()
 	}
 	if err := o.Check(ctx, h); err != nil {
-		return "not so: " + err.Error()
+		return "not yet: " + err.Error()
 	}
-	return "so already"
+	return "as the command leaves it"
 }
 
 // lookAtLink describes a link as ip -d link and ip addr would, in one line.
@@ -92,7 +92,7 @@ func lookAtRoutes(h *kernel.Host, ns, name string) (string, error) {
 		}
 		lines = append(lines, to)
 	}
-	return fmt.Sprintf("routes by %s: %s", name, strings.Join(append(lines, ""), "; ")), nil
+	return fmt.Sprintf("routes by %s: %s", name, strings.Join(lines, "; ")), nil
 }
 
 // Look shows the bridge.

@@ -53,9 +53,12 @@ func TestSameAsBridgeUtils(t *testing.T) {
 		"setageing br0 100", "setageing br0 x", "setbridgeprio br0 0x1000", "setbridgeprio br0 99999", "setbridgeprio br0 x",
 		"setpathcost br0 v1 77", "setpathcost br0 v1 0", "setpathcost br0 zz 1", "setpathcost br0 v1 x",
 		"setportprio br0 v1 3", "setportprio br0 v1 300", "setportprio br0 v1 x", "setportprio br0 zz 1",
+		"setpathcost br0 p1 5", "setportprio lan p1 5", "setpathcost nope v1 79", "setportprio lan v1 4", "setpathcost nope zz 1",
+		"hairpin nope v1 on", "hairpin br0 zz on", "hairpin nope zz on", "hairpin br0 p1 on", "hairpin lan v1 on", "hairpin br0 v1 off",
 		"hairpin br0 v1 on", "hairpin br0 v1 maybe", "showstp br0", "hairpin br0 v1 off", "showstp br0",
 		"delif br0 v3", "delif nope v1", "delif br0 zz", "delif br0 v1", "show br0",
 		"delbr br0", "! ip link set br0 down", "delbr br0", "delbr br0", "delbr v1", "delbr lan", "show",
+		"addbr averyveryverylongname", "show", "delbr averyveryverylo", "setbridgeprio nope 1", "sethello nope 1", "setmaxage nope 1", "setageing nope 1",
 		"", "addbr", "show a b", "stp br0", "sing", "-h",
 	} {
 		if shell, ok := strings.CutPrefix(line, "! "); ok {

@@ -13,8 +13,16 @@ import (
 	"github.com/linkspan/linkspan/op"
 )
 
+// longestName is the length of a link's name, in bytes; bridge-utils cuts off what
+// is longer (IFNAMSIZ in linux/if.h, less the zero byte).
+const longestName = 15
+
 func addBridge(ctx context.Context, t Tool, args []string) error {
-	err := t.change(ctx, op.Plan{{Why: "A switch without ports.", Op: op.AddOwnBridge{Name: args[0]}}})
+	name := args[0][:min(len(args[0]), longestName)]
+	if name == "" {
+		return refuse("add bridge failed: %s", reason(unix.EINVAL))
+	}
+	err := t.change(ctx, op.Plan{{Why: "A switch without ports.", Op: op.AddOwnBridge{Name: name}}})
 	switch {
 	case errors.Is(err, unix.EEXIST):
 		return refuse("device %s already exists; can't create bridge with the same name", args[0])
@@ -182,7 +190,7 @@ func setPort(setting kernel.PortSetting, what, bad string) func(context.Context,
 		if err != nil {
 			return refusal(bad)
 		}
-		if err := t.setPort(ctx, args[0], args[1], setting, uint32(value), what); err != nil {
+		if err := t.setPort(ctx, args[1], setting, uint32(value), what); err != nil {
 			return refuse("set %s failed: %s", what, reason(err))
 		}
 		return nil
@@ -194,25 +202,37 @@ func hairpin(ctx context.Context, t Tool, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := t.setPort(ctx, args[0], args[1], kernel.PortHairpin, on, "hairpin mode"); err != nil {
+	switch {
+	case !t.exists(args[1]):
+		return refuse("interface %s does not exist!", args[1])
+	case !t.exists(args[0]):
+		return refuse("bridge %s does not exist!", args[0])
+	}
+	if err := t.setPort(ctx, args[1], kernel.PortHairpin, on, "hairpin mode"); err != nil {
 		return refuse("can't set %s to hairpin on bridge %s: %s", args[1], args[0], reason(err))
 	}
 	return nil
 }
 
-func (t Tool) setPort(ctx context.Context, bridge, device string, setting kernel.PortSetting, value uint32, what string) error {
-	b, known, err := t.bridge(bridge)
+// setPort sets a number of a port of whichever bridge: bridge-utils does not look
+// at the name of that either.
+func (t Tool) setPort(ctx context.Context, device string, setting kernel.PortSetting, value uint32, what string) error {
+	if !t.exists(device) {
+		return linkspan.Errorf(linkspan.ErrNotFound, "link %s: %w", device, unix.ENODEV)
+	}
+	bridges, err := t.Host.Bridges("")
 	if err != nil {
 		return err
 	}
-	port, plugged := portOf(b, device)
-	if !known || !plugged {
-		return linkspan.Errorf(linkspan.ErrNotFound, "port %s of bridge %s: %w", device, bridge, unix.ENODEV)
+	for _, b := range bridges {
+		if port, plugged := portOf(b, device); plugged {
+			return t.change(ctx, op.Plan{{
+				Why: fmt.Sprintf("The %s of the port, until now %d.", what, port.Setting(setting)),
+				Op:  op.SetPort{Port: device, Bridge: b.Name, Setting: setting, Value: value, Before: port.Setting(setting)},
+			}})
+		}
 	}
-	return t.change(ctx, op.Plan{{
-		Why: fmt.Sprintf("The %s of the port, until now %d.", what, port.Setting(setting)),
-		Op:  op.SetPort{Port: device, Bridge: bridge, Setting: setting, Value: value, Before: port.Setting(setting)},
-	}})
+	return linkspan.Errorf(linkspan.ErrNotFound, "link %s is no port: %w", device, unix.ENOENT)
 }
 
 // reason is what strerror(3) says of a kernel's refusal, or the whole error if
@@ -229,6 +249,8 @@ func reason(err error) string {
 		return "Invalid argument"
 	case unix.ENODEV:
 		return "No such device"
+	case unix.ENOENT:
+		return "No such file or directory"
 	case unix.EPERM:
 		return "Operation not permitted"
 	case unix.EOPNOTSUPP:
