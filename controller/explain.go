@@ -127,10 +127,10 @@ func (c *Controller) explainWishes(owner linkspan.ID, wishes []sandbox.Wish, cha
 		if !known {
 			old.Phase = store.Ready
 		}
-		fresh, err := c.reservePorts(t, owner, live.Value.ID, space)
+		fresh, refused := c.reservePorts(t, owner, live.Value.ID, space)
 		change := c.rulesChange(old, fresh)
 		undo, do = slices.Concat(change.first, change.last), change.then
-		return err
+		return refused
 	})
 	return undo, do, err
 }

@@ -38,12 +38,12 @@ func (c *Controller) Recover(ctx context.Context) error {
 	c.takeBackChanges(ctx)
 	c.finishIntents(ctx)
 	c.noteDebts()
-	seen := c.survey(ctx)
-	c.recoverNetworks(ctx, seen)
+	looked := c.survey(ctx)
+	c.recoverNetworks(ctx, looked)
 	if err := c.ensureDefault(ctx); err != nil {
 		return err
 	}
-	c.recoverSandboxes(ctx, seen)
+	c.recoverSandboxes(ctx, looked)
 	if err := c.removeOrphans(); err != nil {
 		return err
 	}

@@ -74,9 +74,9 @@ func TestBesideDocker(t *testing.T) {
 	n := newNeighbourhood(t)
 	m, s := n.machine, n.story
 	m.Sh(t, "sysctl -qw net.ipv4.ip_forward=0") // Docker sets its policy when it is who switches it on
-	docker := func(args string) string {
+	docker := func(args string) {
 		t.Helper()
-		return strings.TrimSpace(m.Sh(t, "export DOCKER_HOST=unix://"+s.dir+"/d DOCKER_API_VERSION=1.41; docker "+args))
+		m.Sh(t, "export DOCKER_HOST=unix://"+s.dir+"/d DOCKER_API_VERSION=1.41; docker "+args)
 	}
 	dockerd := func() (stop func() string) {
 		stop = m.Start(t, `exec dockerd -H unix://`+s.dir+`/d --data-root `+s.dir+`/docker --exec-root `+s.dir+`/run --pidfile `+s.dir+`/pid \
@@ -139,11 +139,11 @@ func TestBesideDocker(t *testing.T) {
 // ufw, which drops what is forwarded and all that comes in but SSH.
 func TestBesideUfw(t *testing.T) {
 	n := newNeighbourhood(t)
-	ufw := func(args string) string {
+	ufw := func(args string) {
 		t.Helper()
 		etc := filepath.Join(n.dir, "ufw")
 		// It keeps its rules in the machine's own files, of which it gets copies here.
-		return n.machine.Sh(t, fmt.Sprintf(`[ -d %[1]s ] || { mkdir %[1]s; cp -a /etc/ufw %[1]s/etc; cp -a /etc/default/ufw %[1]s/default; cp -a /lib/ufw %[1]s/lib; }
+		n.machine.Sh(t, fmt.Sprintf(`[ -d %[1]s ] || { mkdir %[1]s; cp -a /etc/ufw %[1]s/etc; cp -a /etc/default/ufw %[1]s/default; cp -a /lib/ufw %[1]s/lib; }
 			unshare -m sh -ec 'mount --bind %[1]s/etc /etc/ufw; mount --bind %[1]s/default /etc/default/ufw; mount --bind %[1]s/lib /lib/ufw; ufw %[2]s'`, etc, args))
 	}
 	ufw("--force enable")

@@ -125,7 +125,6 @@ func TestHostileFirewall(t *testing.T) {
 				}
 			}
 			r.machine.Sh(t, c.mine+"; "+theirs)
-			before := foreign()
 			r.comesBack("at first")
 
 			r.machine.Sh(t, "nft flush ruleset")
@@ -134,7 +133,7 @@ func TestHostileFirewall(t *testing.T) {
 				t.Errorf("after nft flush ruleset somebody made:\n%s", tables)
 			}
 			r.machine.Sh(t, c.mine+"; "+theirs) // whoever flushes all rules flushes these too
-			before = foreign()
+			before := foreign()
 
 			r.machine.Sh(t, c.own)
 			r.comesBack("after the loss of our rules")

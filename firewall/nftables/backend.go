@@ -46,7 +46,7 @@ func Kinds() op.Kinds {
 func (b Backend) Base() op.Plan {
 	return op.Plan{{
 		Why: "The rules that all networks share: they look up in sets and maps what they need to know of a network.",
-		Op:  AddTable{Accept: b.Accept},
+		Op:  AddTable(b),
 	}, {
 		Why: "A place for rules of your own about forwarded packets: it is asked first, and never changed once it is there.",
 		Op:  AddUserTable{},

@@ -61,9 +61,9 @@ func (AddUserTable) Undo(_ context.Context, h *kernel.Host) error {
 			return nil
 		}
 		for _, c := range chains {
-			rules, err := conn.GetRules(table, c)
-			if err != nil || len(rules) > 0 {
-				return err
+			rules, failed := conn.GetRules(table, c)
+			if failed != nil || len(rules) > 0 {
+				return failed
 			}
 		}
 		sets, err := conn.GetSets(table)
