@@ -102,7 +102,7 @@ func (o JoinCluster) String() string {
 	if err != nil {
 		raw = []byte(err.Error()) // it is made of strings; it cannot fail
 	}
-	said := fmt.Sprintf("# a transaction on the cluster's store, network %s: %s", o.Network.Name, raw)
+	said := fmt.Sprintf("# join network %s in the store that hosts share\n# as %s", o.Network.Name, raw)
 	if o.Answer != nil {
 		said += fmt.Sprintf("\n# answered: %s %s", o.Answer.IPv4, o.Answer.IPv6)
 	}

@@ -26,6 +26,7 @@ var verbs = map[string]struct {
 	after   string                    // script: takes that away
 	prepare func(*testing.T, *daemon) // what exists before
 	act     func(context.Context, *daemon) error
+	shares  bool // the machine shares networks with others
 	stays   bool // a crash may leave what Disconnect keeps as well: the resolver's rewriting
 }{
 	"create network": {
@@ -59,19 +60,36 @@ var verbs = map[string]struct {
 			web.ID = testID
 			must(t, d.Reserve(web))
 		},
-		act: func(ctx context.Context, d *daemon) error {
-			a, err := d.Attach(ctx, testID)
-			a.Holds.Close()
-			for _, file := range a.Keep {
-				file.Close()
-			}
-			return err
-		},
+		act: attachTest,
 	},
 	"connect": {
 		prepare: func(t *testing.T, d *daemon) {
 			d.network(t, "lab")
 			d.network(t, "side")
+			web := spec("web", "lab")
+			web.ID = testID
+			d.run(t, web)
+		},
+		act: func(ctx context.Context, d *daemon) error {
+			return d.Connect(ctx, "side", testID, nil)
+		},
+	},
+	"attach to a network of many hosts": {
+		shares: true,
+		prepare: func(t *testing.T, d *daemon) {
+			d.network(t, "earlier", dualStack)
+			d.network(t, "lab", across, dualStack)
+			web := spec("web", "lab", publish("80"))
+			web.ID = testID
+			must(t, d.Reserve(web))
+		},
+		act: attachTest,
+	},
+	"connect to a network of many hosts": {
+		shares: true,
+		prepare: func(t *testing.T, d *daemon) {
+			d.network(t, "lab")
+			d.network(t, "side", across)
 			web := spec("web", "lab")
 			web.ID = testID
 			d.run(t, web)
@@ -106,6 +124,35 @@ var verbs = map[string]struct {
 	},
 }
 
+func attachTest(ctx context.Context, d *daemon) error {
+	a, err := d.Attach(ctx, testID)
+	a.Holds.Close()
+	for _, file := range a.Keep {
+		file.Close()
+	}
+	return err
+}
+
+// sharingOf makes the machine of a sweep one of several hosts, if the verb is
+// about that.
+func sharingOf(shares bool) (*shared, func(*controller.Options)) {
+	all := newShared()
+	if !shares {
+		return all, func(*controller.Options) {}
+	}
+	return all, member(all.join("ant", "192.0.2.1"))
+}
+
+// count is how many endpoints there are, and addresses that somebody has.
+func (s *shared) count() (endpoints, claims int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, on := range s.claims {
+		claims += len(on)
+	}
+	return len(s.endpoints), claims
+}
+
 // TestFailureSweep fails each step of each verb in turn: nothing may be left.
 func TestFailureSweep(t *testing.T) {
 	for name, verb := range verbs {
@@ -113,7 +160,8 @@ func TestFailureSweep(t *testing.T) {
 			m := nstest.New(t)
 			m.Sh(t, verb.machine)
 			countdown := -1 // steps until the one that fails, over all plans of the verb
-			d := start(t, m, newRoots(t), func(o *controller.Options) {
+			all, sharing := sharingOf(verb.shares)
+			d := start(t, m, newRoots(t), sharing, func(o *controller.Options) {
 				o.Before = func(int, op.Step) error {
 					countdown--
 					if countdown == -1 {
@@ -136,6 +184,9 @@ func TestFailureSweep(t *testing.T) {
 				}
 				if diff := nstest.Diff(before, settled(t, m)); diff != "" {
 					t.Fatalf("after failing step %d:\n%s", fail, diff)
+				}
+				if endpoints, claims := all.count(); endpoints+claims > 0 {
+					t.Fatalf("after failing step %d: %d endpoints and %d addresses are left in the cluster", fail, endpoints, claims)
 				}
 			}
 			if fail < 3 {
@@ -170,7 +221,8 @@ func TestCrashSweep(t *testing.T) {
 					return nil
 				}
 			}
-			d := start(t, m, roots, pull)
+			all, sharing := sharingOf(verb.shares)
+			d := start(t, m, roots, sharing, pull)
 			verb.prepare(t, d)
 			before := settled(t, m)
 			for step := 0; ; step++ {
@@ -189,14 +241,23 @@ func TestCrashSweep(t *testing.T) {
 					break
 				}
 				d.stop(t)
-				d = start(t, m, roots, pull)
+				d = start(t, m, roots, sharing, pull)
+				if strings.HasPrefix(name, "attach") {
+					must(t, d.DetachEnded(t.Context(), testID)) // there is no such process, as the runtime finds
+				}
 				if strings.HasPrefix(name, "connect") {
 					// The client never got an answer: the wish stands, and the attachment may.
 					must(t, d.Resume(testID, d.shims.handed(testID)))
-					must(t, d.Disconnect(t.Context(), "side", testID, false))
+					// There is no wish yet if the network's part was being made.
+					if err := d.Disconnect(t.Context(), "side", testID, false); err != nil && !strings.Contains(err.Error(), "is not connected") {
+						t.Fatal(err)
+					}
 				}
 				if diff := nstest.Diff(before, settled(t, m)); diff != "" {
 					t.Fatalf("after stopping before step %d:\n%s", step, diff)
+				}
+				if endpoints, claims := all.count(); endpoints+claims > 0 {
+					t.Fatalf("after stopping before step %d: %d endpoints and %d addresses are left in the cluster", step, endpoints, claims)
 				}
 			}
 			d.clear(t)
