@@ -81,7 +81,10 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 	plan, err := c.executor.Ask(ctx, r.plan())
 	r.answered(plan)
 	if err == nil {
-		if err = c.completeAll(ctx, &r); err != nil {
+		if err = c.completeAll(ctx, &r); err == nil {
+			err = c.publishAnswered(ctx, &r, &attachment, space)
+		}
+		if err != nil {
 			err = errors.Join(err, leftOf(c.executor.Undo(ctx, r.plan())))
 		}
 	}

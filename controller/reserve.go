@@ -3,6 +3,7 @@ package controller
 import (
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/drivers"
@@ -81,6 +82,9 @@ func (c *Controller) reserveStart(t store.Tables, owner linkspan.ID, host hostFi
 		return r, err
 	}
 	r.put(t, store.Creating)
+	if slices.ContainsFunc(r.links, func(l link) bool { return c.staged(l.network) }) {
+		return r, nil // there is nowhere to lead a port to before the answers are there
+	}
 	r.ports, err = c.reservePorts(t, owner, r.sandbox.Value.ID, space)
 	return r, err
 }

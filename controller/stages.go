@@ -218,6 +218,33 @@ func (c *Controller) completeAll(ctx context.Context, r *reservation) (err error
 	return nil
 }
 
+// publishAnswered publishes the ports of a container whose endpoints have got
+// their addresses by answers. It does not run yet: the sockets are for whoever
+// starts it.
+func (c *Controller) publishAnswered(ctx context.Context, r *reservation, a *Attachment, space portSpace) error {
+	if !c.anyStaged(*r) {
+		return nil
+	}
+	owner, id := r.config.Owner, r.sandbox.Value.ID
+	var fresh store.Row[store.Ports]
+	err := c.o.Store.Defer(func(t store.Tables) (err error) {
+		fresh, err = c.reservePorts(t, owner, id, space)
+		return err
+	})
+	if err != nil || len(fresh.Value.Ports) == 0 {
+		return err
+	}
+	if fresh, _, a.Holds, err = c.hold(owner, id, fresh, space, nil); err != nil {
+		return err
+	}
+	a.Ports = fresh.Value.Ports
+	if err := c.executor.Do(ctx, fresh.Plan); err != nil {
+		return err
+	}
+	r.ports = fresh
+	return nil
+}
+
 // complete carries on the plan of an endpoint whose first stage is done. What
 // fails is undone as far as its own stage goes; the row keeps the rest.
 func (c *Controller) complete(ctx context.Context, s sandbox.Sandbox, row store.Row[endpoint.Endpoint]) (store.Row[endpoint.Endpoint], error) {
