@@ -7,13 +7,11 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/drivers/overlay"
 	"github.com/linkspan/linkspan/kernel"
-	"github.com/linkspan/linkspan/plugin/wire"
 	"github.com/linkspan/linkspan/store/cluster"
 )
 
@@ -137,33 +135,4 @@ func clusterOptions(texts []string) (map[string]string, error) {
 		options[key] = value
 	}
 	return options, nil
-}
-
-// startTelling has plugins told in the background, until endTelling.
-func (s *stack) startTelling(ctx context.Context) {
-	if s.cluster == nil {
-		return
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var done sync.WaitGroup
-	done.Go(func() { s.tellPlugins(ctx) })
-	s.endTelling = func() {
-		cancel()
-		done.Wait()
-	}
-}
-
-// tellPlugins tells plugins whose connectivity is global of the hosts that there
-// are, until ctx ends.
-func (s *stack) tellPlugins(ctx context.Context) {
-	s.cluster.Follow(ctx, func(change cluster.Change) {
-		if !change.Members {
-			return
-		}
-		var nodes []wire.Node
-		for _, m := range s.cluster.Members() {
-			nodes = append(nodes, wire.Node{Address: m.VTEP.String(), BindAddress: m.VTEP.String(), Self: m.ID == s.cluster.Self().ID})
-		}
-		s.plugins.Nodes(nodes)
-	})
 }

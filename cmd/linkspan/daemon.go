@@ -38,7 +38,6 @@ type stack struct {
 	store      *store.Store
 	plugins    *remote.Plugins
 	cluster    *cluster.Cluster // nil: this host shares nothing
-	endTelling func()           // of plugins
 	controller *controller.Controller
 	containers *runtime.Runtime
 	images     *image.Store
@@ -181,7 +180,6 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	if err = s.controller.Recover(ctx); err != nil {
 		return fmt.Errorf("recovering networks: %w", err)
 	}
-	s.startTelling(ctx)
 	if err = s.recoverContainers(ctx, logf); err != nil {
 		return fmt.Errorf("recovering containers: %w", err)
 	}
@@ -257,9 +255,6 @@ func (s *stack) close(logf func(string, ...any)) {
 	}
 	if s.containers != nil {
 		report(logf, "letting go of containers", s.containers.Close())
-	}
-	if s.endTelling != nil {
-		s.endTelling()
 	}
 	if s.plugins != nil {
 		s.plugins.Close()
