@@ -180,13 +180,11 @@ func ends(c Container, number syscall.Signal) bool {
 }
 
 // signal sends through the shim, which as the parent knows that the process
-// number is still that process's.
+// number is still that process's. It tells of it before, since the end of the
+// process is told of by somebody else, who may be quick.
 func (r *Runtime) signal(c Container, number syscall.Signal) error {
-	err := r.control(c, launch.ReqSignal, launch.Control{A: int(number)})
-	if err == nil {
-		r.event(c, "kill", "signal", strconv.Itoa(int(number)))
-	}
-	return err
+	r.event(c, "kill", "signal", strconv.Itoa(int(number)))
+	return r.control(c, launch.ReqSignal, launch.Control{A: int(number)})
 }
 
 // kill ends the container for certain: the kernel kills a PID namespace with
