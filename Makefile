@@ -36,10 +36,10 @@ run: build ## run two containers on a network of their own that reach each other
 
 test: deps build compose ## install what the tests need, run them all on the real kernel; a skip without a stated reason fails, and what fails is run once more, alone
 	@test "$$(id -u)" = 0 || { echo 'make test: the tests make namespaces and links: run as root' >&2; exit 1; }
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m -json $(PKGS) | CGO_ENABLED=1 $(GO) run -C tools ./testsum -skips skips.txt -dir .. $(GO) test -race -timeout 20m
+	CGO_ENABLED=1 $(GO) test -race -timeout 45m -json $(PKGS) | CGO_ENABLED=1 $(GO) run -C tools ./testsum -skips skips.txt -dir .. $(GO) test -race -timeout 45m
 
 race: build ## run the tests with the race detector, installing nothing
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m $(PKGS)
+	CGO_ENABLED=1 $(GO) test -race -timeout 45m $(PKGS)
 
 fuzz: shim ## run every fuzz target for FUZZTIME each
 	@grep -rEo --include='*_test.go' '^func Fuzz\w+' . | sed 's,\(.*\)/[^/]*:func ,\1 ,' | sort -u | while read -r pkg target; do \

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode"
@@ -214,26 +215,33 @@ func TestGone(t *testing.T) {
 // TestDrops overfills a queue that nobody empties.
 func TestDrops(t *testing.T) {
 	m, _, session := listen(t)
-	stuck := make(chan struct{})
+	stuck, begun := make(chan struct{}), make(chan struct{})
+	begin := sync.OnceFunc(func() { close(begun) })
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {
 		ended <- session.Run(ctx, 0, func(capture.Frame) error {
+			begin()
 			<-stuck
 			return nil
 		})
 	}()
 	m.Sh(t, "ip netns exec web python3 -c \"import socket\ns=socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\nfor i in range(30000): s.sendto(b'x'*1400, ('10.0.0.2', 9))\"")
+	<-begun
 	cancel()
 	close(stuck)
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
+	seen := uint64(0)
 	for i, count := range session.Counts() {
-		if count.Seen == 0 || count.Dropped == 0 {
+		if seen += count.Seen; count.Dropped == 0 {
 			t.Errorf("target %d: %+v of 30,000 frames that nobody took", i, count)
 		}
+	}
+	if seen == 0 {
+		t.Errorf("nothing was seen: %+v", session.Counts())
 	}
 }
 
