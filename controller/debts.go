@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"sync"
 
@@ -107,17 +108,27 @@ func (c *Controller) owe(id linkspan.ID) {
 // noteDebts notes what an earlier daemon has left to be undone by programs.
 func (c *Controller) noteDebts() {
 	c.o.Store.View(func(t store.Tables) {
+		for id := range unfinished(t) {
+			c.owe(id)
+		}
+	})
+}
+
+// unfinished are the endpoints and networks that are to go and in whose plans
+// programs have a part, with the names of those.
+func unfinished(t store.Tables) iter.Seq2[linkspan.ID, []string] {
+	return func(yield func(linkspan.ID, []string) bool) {
 		for id, row := range t.Endpoints.All() {
-			if row.Phase == store.Deleting && len(op.Parties(row.Plan)) > 0 {
-				c.owe(id)
+			if parties := op.Parties(row.Plan); row.Phase == store.Deleting && len(parties) > 0 && !yield(id, parties) {
+				return
 			}
 		}
 		for id, row := range t.Networks.All() {
-			if row.Phase == store.Deleting && len(op.Parties(row.Plan)) > 0 {
-				c.owe(id)
+			if parties := op.Parties(row.Plan); row.Phase == store.Deleting && len(parties) > 0 && !yield(id, parties) {
+				return
 			}
 		}
-	})
+	}
 }
 
 // pay undoes what is owed to a program that answers.
@@ -133,16 +144,13 @@ func (c *Controller) pay(ctx context.Context, name string) {
 		defer c.mu.Unlock()
 		return c.owed[id]
 	}
-	any := false
+	toPay := false
 	c.o.Store.View(func(t store.Tables) {
-		for id, row := range t.Endpoints.All() {
-			any = any || row.Phase == store.Deleting && owed(id) && slices.Contains(op.Parties(row.Plan), name)
-		}
-		for id, row := range t.Networks.All() {
-			any = any || row.Phase == store.Deleting && owed(id) && slices.Contains(op.Parties(row.Plan), name)
+		for id, parties := range unfinished(t) {
+			toPay = toPay || owed(id) && slices.Contains(parties, name)
 		}
 	})
-	if any {
+	if toPay {
 		c.retryDeleting(ctx, func(plan op.Plan) bool { return slices.Contains(op.Parties(plan), name) })
 	}
 }

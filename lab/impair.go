@@ -59,6 +59,11 @@ func (f File) impairs(i int, o op.Op) bool {
 	default:
 		return false
 	}
+	return f.hasEnd(i, at)
+}
+
+// hasEnd tells whether an interface, by namespace and name, is an end of the i-th link.
+func (f File) hasEnd(i int, at [2]string) bool {
 	for j := range f.Links[i].Ends {
 		if ns, link := f.at(i, j); at == [2]string{ns, link} {
 			return true

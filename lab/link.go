@@ -101,12 +101,7 @@ func (f File) hangsOn(i int, o op.Op) bool {
 	default:
 		return false
 	}
-	for j := range f.Links[i].Ends {
-		if ns, link := f.at(i, j); at == [2]string{ns, link} {
-			return true
-		}
-	}
-	return false
+	return f.hasEnd(i, at)
 }
 
 // replace undoes what impairs a cable and does other steps instead. The stored
