@@ -29,6 +29,7 @@ import (
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/peering"
 	"github.com/linkspan/linkspan/store"
 )
 
@@ -102,9 +103,9 @@ type Controller struct {
 	unguarded atomic.Pointer[error] // why this kernel cannot guard ports
 	mending   sync.Mutex            // held while the firewall's rules are compared and put back
 
-	peers  *peerings   // of networks that span hosts
-	spread sync.Mutex  // held while peers are read and handed on: the last to do so knows most
-	listed atomic.Bool // the cluster's store was read at least once
+	peers  *peering.Tables // of networks that span hosts
+	spread sync.Mutex      // held while peers are read and handed on: the last to do so knows most
+	listed atomic.Bool     // the cluster's store was read at least once
 
 	undoing turns
 
@@ -150,7 +151,7 @@ func New(o Options) *Controller {
 		stop:       stop,
 		unfollow:   func() {},
 	}
-	c.peers = newPeerings(o.Host, &c.executor, o.Logf)
+	c.peers = peering.New(o.Host, &c.executor, o.Logf)
 	return c
 }
 

@@ -57,7 +57,7 @@ func (c *Controller) Repair(ctx context.Context) {
 			c.note("taking the repair of "+row.what+" back", c.executor.Undo(ctx, row.plan))
 		}
 	}
-	c.peers.repairAll(ctx)
+	c.peers.RepairAll(ctx)
 	c.retryDeleting(ctx, func(op.Plan) bool { return true })
 	c.note("repairing", c.removeOrphans())
 }

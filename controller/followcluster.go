@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 
 	"github.com/linkspan/linkspan"
@@ -10,6 +9,7 @@ import (
 	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/network"
+	"github.com/linkspan/linkspan/peering"
 	"github.com/linkspan/linkspan/store"
 	"github.com/linkspan/linkspan/store/cluster"
 )
@@ -63,7 +63,7 @@ func (c *Controller) followNames(id linkspan.ID, names map[linkspan.ID]foreign) 
 	for _, e := range c.elsewhere(n) {
 		now[e.ID] = true
 		if !sameNames(known[e.ID], e) {
-			zone.Set(e.ID, dns.Entry{Names: e.DNSNames, Addrs: addrsOf(e)})
+			zone.Set(e.ID, dns.Entry{Names: e.DNSNames, Addrs: e.Addresses()})
 			known[e.ID] = e
 		}
 	}
@@ -92,11 +92,7 @@ func (c *Controller) followPeers(id linkspan.ID) {
 	if driver, err := c.driver(n.Driver); err != nil || !spanning(driver) {
 		return
 	}
-	var peers []drivers.Peer
-	for _, e := range c.elsewhere(n) {
-		peers = append(peers, drivers.Peer{Addresses: addrsOf(e), MAC: e.MAC, VTEP: e.VTEP})
-	}
-	c.setPeers(n, peers)
+	c.setPeers(n, peering.Peers(c.o.Cluster.Endpoints(n.ID), c.o.Cluster.Self()))
 }
 
 func spanning(driver drivers.Driver) bool {
@@ -106,16 +102,6 @@ func spanning(driver drivers.Driver) bool {
 
 func sameNames(a, b cluster.Endpoint) bool {
 	return a.ID == b.ID && a.IPv4 == b.IPv4 && a.IPv6 == b.IPv6 && slices.Equal(a.DNSNames, b.DNSNames)
-}
-
-func addrsOf(e cluster.Endpoint) []netip.Addr {
-	var addrs []netip.Addr
-	for _, lease := range []netip.Prefix{e.IPv4, e.IPv6} {
-		if lease.IsValid() {
-			addrs = append(addrs, lease.Addr())
-		}
-	}
-	return addrs
 }
 
 // resumeCluster tells the cluster what there is here since before the daemon

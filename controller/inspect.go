@@ -131,7 +131,7 @@ func (c *Controller) heldOn(t store.Tables, n network.Network) ipam.Holders {
 	}
 	held := make(ipam.Used)
 	for _, e := range c.o.Cluster.Endpoints(n.ID) {
-		for _, addr := range addrsOf(e) {
+		for _, addr := range e.Addresses() {
 			held[addr] = "container " + e.Name
 		}
 	}

@@ -53,7 +53,7 @@ func (c *Controller) Recover(ctx context.Context) error {
 	c.note("following the host's name servers", c.followHost(context.WithoutCancel(ctx)))
 	c.stopped.Go(func() { c.retry(c.life) })
 	c.stopped.Go(func() { c.guardRules(c.life) })
-	c.stopped.Go(func() { c.peers.guard(c.life) })
+	c.stopped.Go(func() { c.peers.Guard(c.life) })
 	if c.o.Cluster != nil {
 		c.resumeCluster()
 		c.stopped.Go(func() { c.followCluster(c.life) })

@@ -45,6 +45,17 @@ type Endpoint struct {
 	DNSNames []string `json:",omitempty"`
 }
 
+// Addresses returns those that the endpoint has.
+func (e Endpoint) Addresses() []netip.Addr {
+	var addrs []netip.Addr
+	for _, prefix := range []netip.Prefix{e.IPv4, e.IPv6} {
+		if prefix.IsValid() {
+			addrs = append(addrs, prefix.Addr())
+		}
+	}
+	return addrs
+}
+
 // Change tells that something of the cluster is not what it was. What it is now
 // is read from the Cluster; changes that follow each other closely are told once.
 type Change struct {

@@ -281,7 +281,7 @@ func (c *Cluster) Hold(ctx context.Context, n network.Network, e Endpoint) error
 	before := c.own.holds[h]
 	sure := c.claim.stands(boottime())
 	var err error
-	for _, addr := range e.addrs() {
+	for _, addr := range e.Addresses() {
 		if _, refused := c.claimable(n, e, addr); refused != nil {
 			err = errors.Join(err, refused)
 		}
@@ -291,11 +291,11 @@ func (c *Cluster) Hold(ctx context.Context, n network.Network, e Endpoint) error
 	var keys []string
 	if err == nil {
 		keys = c.unwantHold(h)
-		c.wantHold(h, hold{e.Name, e.addrs()})
+		c.wantHold(h, hold{e.Name, e.Addresses()})
 	}
 	c.mu.Unlock()
 	if err == nil {
-		for _, addr := range e.addrs() {
+		for _, addr := range e.Addresses() {
 			keys = append(keys, c.keys.claim(n.ID, addr))
 		}
 		err = c.agree(ctx, keys)

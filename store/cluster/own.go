@@ -85,26 +85,16 @@ func (o *own) held(network, owner linkspan.ID, addr netip.Addr) bool {
 // keysOf returns the keys of an endpoint.
 func (c *Cluster) keysOf(e Endpoint) []string {
 	keys := []string{c.keys.endpoint(e.Network, e.ID)}
-	for _, addr := range e.addrs() {
+	for _, addr := range e.Addresses() {
 		keys = append(keys, c.keys.claim(e.Network, addr))
 	}
 	return keys
 }
 
-func (e Endpoint) addrs() []netip.Addr {
-	var addrs []netip.Addr
-	for _, prefix := range []netip.Prefix{e.IPv4, e.IPv6} {
-		if prefix.IsValid() {
-			addrs = append(addrs, prefix.Addr())
-		}
-	}
-	return addrs
-}
-
 // wantEndpoint makes an endpoint part of what is wanted.
 func (c *Cluster) wantEndpoint(e Endpoint) {
 	c.own.want(c.keys.endpoint(e.Network, e.ID), wanted{value: encode(e), life: true, network: e.Network, endpoint: e.ID, owner: e.Owner, name: e.Name})
-	for _, addr := range e.addrs() {
+	for _, addr := range e.Addresses() {
 		c.wantClaim(e.Network, addr, claim{Owner: e.Owner, Endpoint: e.ID, Name: e.Name, Held: c.own.held(e.Network, e.Owner, addr)})
 	}
 }
@@ -112,7 +102,7 @@ func (c *Cluster) wantEndpoint(e Endpoint) {
 // unwantEndpoint is the reverse; what is reserved stays wanted.
 func (c *Cluster) unwantEndpoint(e Endpoint) {
 	c.own.unwant(c.keys.endpoint(e.Network, e.ID))
-	for _, addr := range e.addrs() {
+	for _, addr := range e.Addresses() {
 		key := c.keys.claim(e.Network, addr)
 		if w, ok := c.own.wants[key]; !ok || w.endpoint != e.ID {
 			continue
@@ -138,7 +128,7 @@ func (c *Cluster) wantHold(h holder, of hold) {
 	running, runs := c.running(h)
 	for _, addr := range of.addrs {
 		is := claim{Owner: h.owner, Name: of.name, Held: true}
-		if runs && slices.Contains(running.addrs(), addr) {
+		if runs && slices.Contains(running.Addresses(), addr) {
 			is.Endpoint = running.ID
 		}
 		c.wantClaim(h.network, addr, is)
@@ -156,7 +146,7 @@ func (c *Cluster) unwantHold(h holder) []string {
 		key := c.keys.claim(h.network, addr)
 		keys = append(keys, key)
 		switch {
-		case runs && slices.Contains(running.addrs(), addr):
+		case runs && slices.Contains(running.Addresses(), addr):
 			c.wantClaim(h.network, addr, claim{Owner: h.owner, Endpoint: running.ID, Name: running.Name})
 		case c.own.wants[key].owner == h.owner && c.own.wants[key].endpoint == "":
 			c.own.unwant(key)
@@ -199,7 +189,7 @@ func (c *Cluster) Resume(living, held []Endpoint) {
 	defer c.mu.Unlock()
 	for _, e := range held {
 		h := holder{e.Network, e.Owner}
-		c.wantHold(h, hold{e.Name, e.addrs()})
+		c.wantHold(h, hold{e.Name, e.Addresses()})
 	}
 	for _, e := range living {
 		e = c.here(e)
