@@ -12,7 +12,10 @@ import (
 // that package runtime has for it. Neither of the two knows the other.
 type Networks struct{ Controller *controller.Controller }
 
-var _ runtime.Networks = Networks{}
+var (
+	_ runtime.Networks = Networks{}
+	_ runtime.Links    = Networks{}
+)
 
 // Reserve implements runtime.Networks.
 func (n Networks) Reserve(_ context.Context, c runtime.Container) error {
@@ -34,6 +37,17 @@ func (n Networks) Detach(ctx context.Context, id linkspan.ID) error {
 func (n Networks) Forget(_ context.Context, id linkspan.ID) error {
 	return n.Controller.Forget(id)
 }
+
+// Linked implements runtime.Links.
+func (n Networks) Linked(owner linkspan.ID) (links []runtime.Link) {
+	for _, l := range n.Controller.Linked(owner) {
+		links = append(links, runtime.Link{Target: l.Target, Name: l.Name, Addr: l.Addr})
+	}
+	return links
+}
+
+// LinkTarget implements runtime.Links.
+func (n Networks) LinkTarget(name string) (linkspan.ID, bool) { return n.Controller.LinkTarget(name) }
 
 func controllerContainer(c runtime.Container) controller.Container {
 	return controller.Container{ID: c.ID, Name: c.Name, Created: c.Created, Config: c.Config, HostConfig: c.HostConfig, Networking: c.Networking}

@@ -35,6 +35,7 @@ type Networking interface {
 	explainer
 	connectionExplainer
 	publisher
+	linker
 	judge
 	teller
 }
@@ -64,6 +65,12 @@ type connector interface {
 	Rename(owner linkspan.ID, name string) error
 	Settings(owner linkspan.ID) container.NetworkSettings
 	Cables(owner linkspan.ID) ([]controller.Cable, error)
+}
+
+type linker interface {
+	Linked(owner linkspan.ID) []controller.Linked
+	LinkNames(target linkspan.ID) []string
+	Unlink(name string) error
 }
 
 type connectionExplainer interface {

@@ -81,7 +81,7 @@ func newEngine(t *testing.T) *engine {
 		networks.Close()
 	})
 	containers, err := runtime.New(runtime.Options{
-		DataRoot: data, ExecRoot: live, Networks: Networks{networks}, Events: events.Container, Logf: t.Logf, Shim: shim,
+		DataRoot: data, ExecRoot: live, Networks: Networks{networks}, Links: Networks{networks}, Events: events.Container, Logf: t.Logf, Shim: shim,
 	})
 	must(t, err)
 	t.Cleanup(func() { must(t, containers.Close()) })
@@ -277,6 +277,30 @@ func TestDockerContainers(t *testing.T) {
 		{`container prune -f`, 0, "Deleted Containers:\n" + anyID + ".*"},
 		{`events --since 1h --until 0s --format '{{.Type}} {{.Action}}' --filter network=lab2`, 0, "network create\nnetwork connect\nnetwork disconnect"},
 		{`network rm lab lab2`, 0, "lab\nlab2"},
+	})
+}
+
+// Links of the default bridge: names for their targets, variables for who has them.
+func TestDockerLinks(t *testing.T) {
+	newEngine(t).play([]step{
+		{`RUN -d --name db --expose 5432 -e SECRET=x x sleep 300`, 0, anyID},
+		{`RUN -d --name web --link db:store --link db x sleep 300`, 0, anyID},
+		{`inspect --format '{{json .HostConfig.Links}}' web`, 0, `\["/db:/web/store","/db:/web/db"\]`},
+		{`ps --no-trunc --filter name=^db$ --format '{{.Names}}'`, 0, `db,web/db,web/store`},
+		{`ps --filter name=^db$ --format '{{.Names}}'`, 0, `db`},
+		{`inspect --format '{{.Name}}' web/store /web/db`, 0, "/db\n/db"},
+		{`exec web/store hostname`, 0, `[0-9a-f]{12}`},
+		{`exec web env`, 0, `.*STORE_PORT=tcp://172\.17\.0\.2:5432\n.*STORE_NAME=/web/store\nSTORE_ENV_SECRET=x\n.*DB_NAME=/web/db\n.*`},
+		{`exec web sh -c 'getent hosts store; tr "\0" "\n" </proc/1/environ|grep STORE_PORT='`, 0, `172\.17\.0\.2 .*STORE_PORT=tcp://172\.17\.0\.2:5432`},
+		{`rename web www`, 0, ``},
+		{`inspect --format '{{json .HostConfig.Links}}' www`, 0, `\["/db:/www/store","/db:/www/db"\]`},
+		{`inspect web/store`, 1, `.*[nN]o such object: web/store`},
+		{`rm --link www/store`, 0, `www/store`},
+		{`exec www getent hosts store`, 2, ``},
+		{`inspect --format '{{json .HostConfig.Links}}' www`, 0, `\["/db:/www/db"\]`},
+		{`rm --link www/store`, 1, `.*No such container: www/store`},
+		{`rm --link db`, 1, `.*Conflict, cannot remove the default link name of the container.*`},
+		{`rm -f www db`, 0, "www\ndb"},
 	})
 }
 

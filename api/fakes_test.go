@@ -60,6 +60,10 @@ type fakeNetworking struct {
 
 func (f *fakeNetworking) DefaultOptions(driver string) map[string]string { return f.defaults[driver] }
 
+func (f *fakeNetworking) Linked(linkspan.ID) []controller.Linked { return nil }
+
+func (f *fakeNetworking) LinkNames(linkspan.ID) []string { return nil }
+
 func (f *fakeNetworking) Networks() []network.Network { return f.all }
 
 // CheckWishes is the controller's own: it depends on no state.

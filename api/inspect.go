@@ -85,7 +85,7 @@ func (s *Server) inspect(c runtime.Container) container.InspectResponse {
 		ID: string(c.ID), Created: c.Created.Format(time.RFC3339Nano), Path: path, Args: args, State: wireState(c.State), Image: c.Image,
 		RestartCount: c.State.RestartCount,
 		LogPath:      logPath(c, data), Name: "/" + c.Name, Driver: "overlay2", Platform: "linux",
-		HostConfig: c.HostConfig, Config: &config, NetworkSettings: &settings, Mounts: mountPoints(c),
+		HostConfig: s.hostConfig(c), Config: &config, NetworkSettings: &settings, Mounts: mountPoints(c),
 		GraphDriver: &storage.DriverData{Name: "overlay2", Data: map[string]string{
 			"ID": string(c.ID), "LowerDir": strings.Join(lower(c), ":"), "UpperDir": filepath.Join(data, "upper"), "WorkDir": filepath.Join(data, "work"),
 		}},
@@ -95,6 +95,17 @@ func (s *Server) inspect(c runtime.Container) container.InspectResponse {
 		inspect.HostsPath, inspect.ResolvConfPath, inspect.HostnamePath = filepath.Join(dir, "hosts"), filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "hostname")
 	}
 	return inspect
+}
+
+// hostConfig is what the user asked for, but for links: those are shown with the
+// names that their targets have by now.
+func (s *Server) hostConfig(c runtime.Container) *container.HostConfig {
+	shown := *c.HostConfig
+	shown.Links = nil
+	for _, l := range s.networks.Linked(c.ID) {
+		shown.Links = append(shown.Links, "/"+l.TargetName+":/"+l.Name)
+	}
+	return &shown
 }
 
 // logPath is empty for a log in a format that others are not to read.

@@ -136,7 +136,10 @@ func (s *Server) renameContainer(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) removeContainer(w http.ResponseWriter, r *http.Request) error {
 	if boolean(r, "link") {
-		return linkspan.Errorf(linkspan.ErrNotImplemented, "legacy links are not supported: use a network and its names")
+		if _, err := s.containers.Get(variable(r, "name")); err != nil {
+			return err
+		}
+		return done(w, s.networks.Unlink(variable(r, "name")))
 	}
 	return done(w, s.containers.Remove(acting(r), variable(r, "name"), runtime.RemoveOptions{Force: boolean(r, "force"), Volumes: boolean(r, "v")}))
 }

@@ -169,7 +169,7 @@ func (l listing) network(networks map[string]*apinetwork.EndpointSettings) bool 
 func (s *Server) summary(c runtime.Container, now time.Time, v version) container.Summary {
 	settings := s.networks.Settings(c.ID)
 	summary := container.Summary{
-		ID: string(c.ID), Names: []string{"/" + c.Name}, Image: cmp.Or(c.Config.Image, c.Rootfs), ImageID: c.Image, Command: commandLine(c.Config),
+		ID: string(c.ID), Names: s.namesOf(c), Image: cmp.Or(c.Config.Image, c.Rootfs), ImageID: c.Image, Command: commandLine(c.Config),
 		Created: c.Created.Unix(), Ports: portSummaries(c, settings.Ports), Labels: orEmpty(c.Config.Labels), State: c.State.Status,
 		Status: statusText(c.State, now), NetworkSettings: &container.NetworkSettingsSummary{Networks: settings.Networks}, Mounts: mountPoints(c),
 	}
@@ -181,6 +181,15 @@ func (s *Server) summary(c runtime.Container, now time.Time, v version) containe
 		summary.Health = healthOf(c.State)
 	}
 	return summary
+}
+
+// namesOf are a container's own name, and those that links of others give it.
+func (s *Server) namesOf(c runtime.Container) []string {
+	names := []string{"/" + c.Name}
+	for _, link := range s.networks.LinkNames(c.ID) {
+		names = append(names, "/"+link)
+	}
+	return names
 }
 
 // healthOf is what a list tells of the health check.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/gorilla/mux"
 
@@ -119,12 +120,15 @@ func ownRoutes() []Route {
 	}
 }
 
+// containerPath lets a link of the default bridge name its target: web/db.
+const containerPath = "/containers/{name:[^/]+(?:/[^/]+)?}"
+
 // router makes the table a handler. Nothing is cleaned or redirected: an ID
 // with slashes or dots in it is one that does not exist.
 func (s *Server) router() http.Handler {
 	router := mux.NewRouter().SkipClean(true).UseEncodedPath()
 	for _, route := range Routes() {
-		router.Methods(route.Method).Path(route.Path).Handler(s.answering(route.handle))
+		router.Methods(route.Method).Path(strings.Replace(route.Path, "/containers/{name}", containerPath, 1)).Handler(s.answering(route.handle))
 	}
 	// Docker knows no 405: a wrong method is no page.
 	router.NotFoundHandler = http.HandlerFunc(notFound)

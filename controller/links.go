@@ -68,8 +68,9 @@ func resolveLinks(t store.Tables, ctr Container, cfg store.Config) ([]store.Link
 		if found.Mode == "host" {
 			return nil, linkspan.Errorf(linkspan.ErrInvalid, "conflicting options: host type networking can't be used with links. This would result in undefined behavior")
 		}
-		if link := (store.Link{Target: found.Owner, Alias: alias}); !slices.Contains(links, link) {
-			links = append(links, link)
+		// A name is given once: the first keeps it.
+		if !slices.ContainsFunc(links, func(l store.Link) bool { return l.Alias == alias }) {
+			links = append(links, store.Link{Target: found.Owner, Alias: alias})
 		}
 	}
 	return links, nil
@@ -102,21 +103,12 @@ func linkLines(t store.Tables, cfg store.Config) []dns.HostLine {
 	var lines []dns.HostLine
 	for _, l := range cfg.Links {
 		target, _ := t.Configs.Get(l.Target)
-		live, ok := sandboxOf(t, l.Target)
-		if !ok || live.Phase == store.Deleting {
-			continue
-		}
 		names := []string{l.Alias, hostnameOf(target.Value)}
 		if l.Alias != target.Value.Name {
 			names = append(names, target.Value.Name)
 		}
-		for _, to := range linksOf(t, live.Value.ID) {
-			if !network.Predefined(to.network.Name) {
-				continue
-			}
-			for _, addr := range to.endpoint.Addrs() {
-				lines = append(lines, dns.HostLine{Addr: addr, Names: names})
-			}
+		for _, addr := range defaultAddrs(t, l.Target) {
+			lines = append(lines, dns.HostLine{Addr: addr, Names: names})
 		}
 	}
 	return lines
@@ -131,10 +123,8 @@ func (c *Controller) refreshLinkers(target linkspan.ID) {
 		if !ok || !onDefault(cfg.Value) {
 			return
 		}
-		for owner, row := range t.Configs.All() {
-			if slices.ContainsFunc(row.Value.Links, func(l store.Link) bool { return l.Target == target }) {
-				linkers = append(linkers, owner)
-			}
+		for owner := range t.By.ConfigsByLink.All(target) {
+			linkers = append(linkers, owner)
 		}
 	})
 	for _, owner := range linkers {

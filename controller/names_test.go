@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -212,6 +213,22 @@ func TestLinksOfTheDefaultBridge(t *testing.T) {
 	_, err = d.Attach(t.Context(), db.ID)
 	must(t, err)
 	has(lines("172.17.0.4", "base", " base"))
+	names := []string{"early/store", "web/db", "web/store"}
+	if got := d.LinkNames(db.ID); !slices.Equal(got, names) {
+		t.Errorf("its names are %q, want %q", got, names)
+	}
+	must(t, d.Unlink("/web/db"))
+	if got := read(t, web.Hosts); strings.Contains(got, "\tdb dbhost") {
+		t.Errorf("hosts knows a link that was removed:\n%s", got)
+	}
+	if target, found := d.LinkTarget("web/db"); found {
+		t.Errorf("a link that was removed leads to %s", target)
+	}
+	for _, wrong := range []string{"base", "nobody/db", "web/db"} {
+		if err := d.Unlink(wrong); err == nil {
+			t.Errorf("unlinking %s works", wrong)
+		}
+	}
 	d.network(t, "lab", subnet("10.77.0.0/24"))
 	d.run(t, spec("away", "lab"))
 	for _, test := range []struct {

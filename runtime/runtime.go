@@ -20,11 +20,12 @@ import (
 	"github.com/linkspan/linkspan/runtime/volume"
 )
 
-// Options wires a Runtime. All but Shim are required.
+// Options wires a Runtime. All but Shim and Links are required.
 type Options struct {
 	DataRoot string // absolute; durable
 	ExecRoot string // absolute; tmpfs where possible
 	Networks Networks
+	Links    Links                // nil: there are none
 	Volumes  func(volume.Event)   // what happens to volumes; nil: nobody wants to know
 	Events   func(Event)          // called in order for one container; must not call verbs
 	Logf     func(string, ...any) // for the operator
@@ -207,12 +208,17 @@ func (r *Runtime) Get(ref string) (Container, error) {
 }
 
 func (r *Runtime) find(ref string) (*entry, error) {
+	if ref = strings.TrimPrefix(ref, "/"); strings.Contains(ref, "/") && r.options.Links != nil {
+		if target, ok := r.options.Links.LinkTarget(ref); ok {
+			ref = string(target)
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e, ok := r.entries[linkspan.ID(ref)]; ok {
 		return e, nil
 	}
-	if id, ok := r.names[strings.TrimPrefix(ref, "/")]; ok && r.entries[id] != nil {
+	if id, ok := r.names[ref]; ok && r.entries[id] != nil {
 		return r.entries[id], nil
 	}
 	var found *entry

@@ -124,7 +124,7 @@ func (r *Runtime) process(c Container, privileged bool) (launch.Process, error) 
 		return launch.Process{}, err
 	}
 	p := launch.Process{
-		Args: slices.Concat(cfg.Entrypoint, cfg.Cmd), Env: environment(c), Dir: cfg.WorkingDir, User: cfg.User, Groups: h.GroupAdd,
+		Args: slices.Concat(cfg.Entrypoint, cfg.Cmd), Env: r.environment(c), Dir: cfg.WorkingDir, User: cfg.User, Groups: h.GroupAdd,
 		Tty: cfg.Tty, Stdin: cfg.OpenStdin || cfg.Tty, StdinOnce: cfg.StdinOnce, Rows: int(h.ConsoleSize[0]), Cols: int(h.ConsoleSize[1]),
 		Caps: caps, Seccomp: filter, NoNewPrivs: security.noNewPrivs, Rlimits: limits, OOMAdj: h.OomScoreAdj, Umask: 0o022,
 	}
@@ -151,14 +151,14 @@ func hostname(c Container) string {
 	return c.ID.Short()
 }
 
-// environment is Docker's: its defaults first, each replaced by what the user
-// gave. A name without a value takes the variable away.
-func environment(c Container) []string {
+// environment is Docker's: its defaults first, then what the links say, each
+// replaced by what the user gave. A name without a value takes the variable away.
+func (r *Runtime) environment(c Container) []string {
 	env := []string{defaultPath, "HOSTNAME=" + hostname(c)}
 	if c.Config.Tty {
 		env = append(env, "TERM=xterm")
 	}
-	return override(env, c.Config.Env)
+	return override(append(env, r.linkEnvironment(c)...), c.Config.Env)
 }
 
 func override(env, with []string) []string {

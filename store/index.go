@@ -132,7 +132,8 @@ type Indexes struct {
 	PortsByHost      *Index[Ports, HostPort]
 
 	ConfigsByName    *Index[Config, string]
-	ConfigsByAddress *Index[Config, netip.Addr] // static ones
+	ConfigsByAddress *Index[Config, netip.Addr]  // static ones
+	ConfigsByLink    *Index[Config, linkspan.ID] // whom they have links to
 }
 
 func newIndexes(t Tables) Indexes {
@@ -207,6 +208,15 @@ func newIndexes(t Tables) Indexes {
 			return keys
 		}),
 	}
+	by.ConfigsByLink = newIndex(t.Configs, func(r Row[Config]) []linkspan.ID {
+		var keys []linkspan.ID
+		for _, l := range r.Value.Links {
+			if !slices.Contains(keys, l.Target) {
+				keys = append(keys, l.Target)
+			}
+		}
+		return keys
+	})
 	by.Leased = newLeased(t.Endpoints, by.EndpointsByAddress)
 	return by
 }

@@ -170,8 +170,9 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 		Host:  s.host, Store: s.store, Holder: holder{s}, Firewall: rules, ExecRoot: config.ExecRoot,
 		Drivers: builtIn(bridge.Driver{AllowDirect: config.AllowDirectRouting}, tunnels), Cluster: shared, Plugins: s.plugins, Defaults: defaults(config), Events: events.Network, Trace: history.Trace, Logf: logf,
 	})
+	networks := api.Networks{Controller: s.controller}
 	s.containers, err = runtime.New(runtime.Options{
-		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Networks: api.Networks{Controller: s.controller},
+		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Networks: networks, Links: networks,
 		Events: events.Container, Volumes: events.Volume, Logf: logf,
 	})
 	if err != nil {
