@@ -20,6 +20,7 @@ import (
 //	members/ID                a host                                on its life
 //	endpoints/NETWORK/ID      an endpoint                           on its life
 //	claims/NETWORK/ADDRESS    who has an address                    on its claim
+//	keepers/NETWORK/ID        a host that needs the network         on its claim
 //	blocks/NETWORK/ADDRESS    which host keeps a block in reserve   on its claim
 //
 // An address is ipv4/0a000005: its octets in hexadecimal digits, whose order is
@@ -54,6 +55,14 @@ func (l layout) block(network linkspan.ID, block netip.Prefix) string {
 	return l.blocks(network) + digits(block.Addr())
 }
 
+func (l layout) keepers(network linkspan.ID) string {
+	return l.root + "keepers/" + string(network) + "/"
+}
+
+func (l layout) keeper(network, member linkspan.ID) string {
+	return l.keepers(network) + string(member)
+}
+
 // kind is the first part of a key behind the root.
 type kind string
 
@@ -65,6 +74,7 @@ const (
 	kindEndpoint kind = "endpoints"
 	kindClaim    kind = "claims"
 	kindBlock    kind = "blocks"
+	kindKeeper   kind = "keepers"
 )
 
 // parse takes a key apart: its kind, the network or host that it belongs to, and

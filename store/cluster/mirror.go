@@ -37,6 +37,13 @@ type block struct {
 	Bits   int // prefix length
 }
 
+// keeper says that a host needs a network.
+type keeper struct {
+	Member linkspan.ID
+	Host   string // the member's name, for words
+	Why    string
+}
+
 // guard is what whoever makes or removes a network changes. It serialises them.
 type guard struct {
 	VNI uint32 // that was given last
@@ -89,6 +96,7 @@ type segment struct {
 	claims    map[netip.Addr]seen[claim]
 	taken     ipam.Runs // the addresses of claims
 	blocks    map[netip.Prefix]seen[block]
+	keepers   map[linkspan.ID]seen[keeper]
 
 	own    map[netip.Prefix]bool // the blocks of this host
 	counts [2]struct{ claims, blocks int }
@@ -123,6 +131,7 @@ func (m *mirror) segment(id linkspan.ID) *segment {
 			endpoints: make(map[linkspan.ID]seen[Endpoint]),
 			claims:    make(map[netip.Addr]seen[claim]),
 			blocks:    make(map[netip.Prefix]seen[block]),
+			keepers:   make(map[linkspan.ID]seen[keeper]),
 			own:       make(map[netip.Prefix]bool),
 		}
 		m.on[id] = s
@@ -167,6 +176,11 @@ func (m *mirror) put(key, value string, mod int64) {
 			s.taken.Add(addr)
 			s.counts[familyOf(addr)].claims = len(s.claims) - s.counts[1-familyOf(addr)].claims
 			m.own(key, value, mod, s.claims[addr].value.Member)
+		}
+	case kindKeeper:
+		s := m.segment(id)
+		if store(s.keepers, linkspan.ID(rest), value, mod, m.round, m.revision) {
+			m.own(key, value, mod, s.keepers[linkspan.ID(rest)].value.Member)
 		}
 	case kindBlock:
 		var b block
@@ -265,6 +279,8 @@ func (m *mirror) remove(key string, mod int64) {
 			s.taken.Remove(addr)
 			s.counts[familyOf(addr)].claims--
 		}
+	case kindKeeper:
+		there = drop(m.segment(id).keepers, linkspan.ID(rest), mod)
 	case kindBlock:
 		s, addr := m.segment(id), fromDigits(rest)
 		for prefix := range s.blocks {
@@ -280,7 +296,7 @@ func (m *mirror) remove(key string, mod int64) {
 		delete(m.mine, key)
 		delete(m.doubtful, key)
 	}
-	if s := m.on[id]; s != nil && len(s.endpoints)+len(s.claims)+len(s.blocks) == 0 {
+	if s := m.on[id]; s != nil && len(s.endpoints)+len(s.claims)+len(s.blocks)+len(s.keepers) == 0 {
 		delete(m.on, id)
 	}
 }
@@ -323,6 +339,9 @@ func (m *mirror) sweep(revision int64) {
 		}
 		for _, addr := range stale(s.claims, m.round) {
 			m.remove(l.claim(network, addr), revision)
+		}
+		for _, id := range stale(s.keepers, m.round) {
+			m.remove(l.keeper(network, id), revision)
 		}
 		for _, prefix := range stale(s.blocks, m.round) {
 			m.remove(l.block(network, prefix), revision)

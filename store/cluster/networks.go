@@ -67,6 +67,21 @@ func (c *Cluster) CreateNetwork(ctx context.Context, choose func(there []network
 	return network.Network{}, linkspan.Errorf(linkspan.ErrUnavailable, "cluster store %s: others made networks quicker %d times", c.o, attempts)
 }
 
+// Find returns the network that has a name, as the store has it now. While that
+// cannot be reached, what was seen last counts.
+func (c *Cluster) Find(ctx context.Context, name string) (n network.Network, there bool, err error) {
+	c.mu.Lock()
+	at := c.mirror.guard.mod
+	c.mu.Unlock()
+	_, err = c.look(ctx, at)
+	for _, n := range c.Networks() {
+		if n.Name == name && (err == nil || isUnanswered(err)) {
+			return n, true, nil
+		}
+	}
+	return n, false, err
+}
+
 // nextVNI returns the first free number behind the one that was given last.
 func nextVNI(there []network.Network, last uint32) (uint32, error) {
 	taken := make(map[uint32]bool, len(there))
@@ -180,8 +195,8 @@ func (c *Cluster) look(ctx context.Context, mod int64) (fresh bool, err error) {
 	return c.mirror.guard.mod != mod, nil
 }
 
-// RemoveNetwork refuses while endpoints are on it, with kind ErrForbidden and
-// their names and hosts.
+// RemoveNetwork refuses while endpoints are on it, or hosts keep it, with kind
+// ErrForbidden and their names.
 func (c *Cluster) RemoveNetwork(ctx context.Context, id linkspan.ID) error {
 	// What this host gave up but the store was not told of must not count.
 	if err := c.clear(ctx, id); err != nil {
@@ -232,7 +247,7 @@ func (c *Cluster) remove(ctx context.Context, n network.Network, at seen[guard])
 	if n.VNI != 0 {
 		then = append(then, clientv3.OpDelete(c.keys.vni(n.VNI)))
 	}
-	places := []string{c.keys.endpoints(n.ID), c.keys.claims(n.ID), c.keys.blocks(n.ID)}
+	places := []string{c.keys.endpoints(n.ID), c.keys.claims(n.ID), c.keys.blocks(n.ID), c.keys.keepers(n.ID)}
 	compare := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(c.keys.guard()), "=", at.mod)}
 	look := c.readNetworks()
 	for _, place := range places {
@@ -257,10 +272,13 @@ func (c *Cluster) remove(ctx context.Context, n network.Network, at seen[guard])
 		return true, nil
 	}
 	c.learnNetworks(answer)
+	var there int64
 	for i := range places {
-		c.learnRange(places[i], false, answer.Responses[2+i].GetResponseRange(), answer.Header.Revision)
+		found := answer.Responses[2+i].GetResponseRange()
+		c.learnRange(places[i], false, found, answer.Header.Revision)
+		there += found.Count
 	}
-	if answer.Responses[2].GetResponseRange().Count+answer.Responses[3].GetResponseRange().Count+answer.Responses[4].GetResponseRange().Count > 0 {
+	if there > 0 {
 		return false, linkspan.Errorf(linkspan.ErrForbidden, "error while removing network: network %s has active endpoints (%s)", n.Name, c.holders(n.ID))
 	}
 	return false, nil
@@ -280,6 +298,9 @@ func (c *Cluster) holders(id linkspan.ID) string {
 		if !known[of.value.Endpoint] {
 			lines = append(lines, fmt.Sprintf("%s has %s", of.value, addr))
 		}
+	}
+	for _, k := range s.keepers {
+		lines = append(lines, fmt.Sprintf("host %s needs it: %s", k.value.Host, k.value.Why))
 	}
 	if len(lines) == 0 {
 		for prefix, b := range s.blocks {

@@ -122,7 +122,7 @@ func (c *Cluster) differences() (groups map[group][]string, surplus []string) {
 // belongs returns the endpoint or owner that a key of this host's belongs to.
 func (c *Cluster) belongs(network linkspan.ID, key string, k kind) linkspan.ID {
 	_, _, rest := c.keys.parse(key)
-	if k == kindEndpoint {
+	if k == kindEndpoint || k == kindKeeper {
 		return linkspan.ID(rest)
 	}
 	if s := c.mirror.on[network]; s != nil {
