@@ -30,8 +30,15 @@ func TestEditedFiles(t *testing.T) {
 	d := start(t, m, newRoots(t))
 	d.network(t, "lab", subnet("10.77.0.0/24"))
 	d.network(t, "side", subnet("10.78.0.0/24"))
+	d.network(t, "fine", subnet("10.79.0.0/24"))
 	web := spec("web", "lab")
 	a := d.run(t, web)
+	unedited := read(t, a.Hosts)
+	must(t, d.Connect(t.Context(), "fine", web.ID, nil))
+	if got, want := read(t, a.Hosts), unedited+"10.79.0.2\tweb\n"; got != want {
+		t.Errorf("hosts in which nobody has edited anything, after connecting a network that comes first by priority:\n%s\nwant:\n%s", got, want)
+	}
+	must(t, d.Disconnect(t.Context(), "fine", web.ID, false))
 	must(t, os.WriteFile(a.Hosts, []byte("192.0.2.1\tmine\n"+read(t, a.Hosts)+"192.0.2.2\ttoo"), 0o644))
 	must(t, os.WriteFile(a.ResolvConf, []byte("nameserver 192.0.2.53\n"), 0o644))
 	edited := read(t, a.Hosts)

@@ -9,6 +9,7 @@ import (
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/dns"
 	"github.com/linkspan/linkspan/dns/resolvconf"
+	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/sandbox"
 	"github.com/linkspan/linkspan/store"
 )
@@ -45,10 +46,23 @@ func (c *Controller) hosts(t store.Tables, cfg store.Config, s sandbox.Sandbox, 
 		}
 		file.Extra = append(file.Extra, extra...)
 	}
-	for _, l := range links {
+	for _, l := range attached(cfg, links) {
 		file.Own = append(file.Own, l.endpoint.Addrs()...)
 	}
 	return string(file.Render()), nil
+}
+
+// attached returns links in the order in which the container was attached; those
+// that its user did not ask for come last.
+func attached(cfg store.Config, links []link) []link {
+	place := func(l link) int {
+		i := slices.IndexFunc(cfg.Attachments, func(want endpoint.Config) bool { return isNetwork(want, l.network) })
+		if i < 0 {
+			return len(cfg.Attachments)
+		}
+		return i
+	}
+	return slices.SortedStableFunc(slices.Values(links), func(a, b link) int { return cmp.Compare(place(a), place(b)) })
 }
 
 // hostGateways are the addresses that "host-gateway" stands for: those that the

@@ -1,12 +1,14 @@
 package controller
 
 import (
+	"slices"
 	"sort"
 
 	"github.com/moby/moby/api/types/container"
 	apinetwork "github.com/moby/moby/api/types/network"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/drivers"
 	"github.com/linkspan/linkspan/endpoint"
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/kernel"
@@ -42,17 +44,26 @@ func (c *Controller) Settings(owner linkspan.ID) container.NetworkSettings {
 		settings.SandboxID = string(live.Value.ID)
 		settings.SandboxKey = sandboxKey(live.Value)
 		ports, _ := t.Ports.Get(live.Value.ID)
-		settings.Ports = portMap(config.Value.Exposed, ports.Value.Ports)
-		for _, row := range t.By.EndpointsBySandbox.All(live.Value.ID) {
-			if row.Phase != store.Deleting {
-				n, _ := t.Networks.Get(row.Value.Network)
-				if s := settings.Networks[n.Value.Name]; s != nil {
-					operate(s, row.Value)
-				}
+		links := linksOf(t, live.Value.ID)
+		if slices.ContainsFunc(links, c.filters) {
+			settings.Ports = portMap(config.Value.Exposed, ports.Value.Ports)
+		}
+		for _, l := range links {
+			if s := settings.Networks[l.network.Name]; s != nil {
+				operate(s, l.endpoint)
 			}
 		}
 	})
 	return settings
+}
+
+// filters tells whether what passes a link passes the host's firewall, which is
+// what leads to a container's ports: beside the host, on a wire of the LAN, none
+// is listed.
+func (c *Controller) filters(l link) bool {
+	driver, err := c.driver(l.network.Driver)
+	_, filtered := driver.(drivers.Filtered)
+	return err == nil && filtered
 }
 
 func sandboxKey(s sandbox.Sandbox) string {

@@ -45,7 +45,11 @@ func TestMacvlan(t *testing.T) {
 		s.Pools = []ipam.Pool{{Subnet: netip.MustParsePrefix("198.51.100.0/24")}}
 	})
 	d.network(t, "lab", subnet("10.77.0.0/24"))
-	web := d.run(t, spec("web", "lan"))
+	web := spec("web", "lan", publish("8080:80"))
+	out := d.run(t, web)
+	if got := d.Settings(web.ID).Ports; len(got) != 0 {
+		t.Errorf("nothing of the host leads to a container on the LAN, and its inspection lists the ports %v", got)
+	}
 	probe := spec("probe", "lab")
 	a := d.run(t, probe)
 	for range 2 {
@@ -72,7 +76,7 @@ func TestMacvlan(t *testing.T) {
 	if diff := nstest.Diff(before, settled(t, m)); diff != "" {
 		t.Errorf("after a restart:\n%s", diff)
 	}
-	reach(t, m, nsOf(web), "192.0.2.2")
+	reach(t, m, nsOf(out), "192.0.2.2")
 	d.clear(t)
 	if diff := nstest.Diff(empty, settled(t, m)); diff != "" {
 		t.Errorf("left behind:\n%s", diff)

@@ -317,8 +317,8 @@ func (x *chooser) at(ports []sandbox.Port, first uint16) ([]sandbox.Port, error)
 		}
 		p.First = first
 		if other, taken := x.holder(*p); taken {
-			clash := netip.AddrPortFrom(p.Host, max(p.First, other.First))
-			return nil, fmt.Errorf("Bind for %s failed: port is already allocated", clash) //nolint:staticcheck // Docker's words
+			clash := max(p.First, other.First)
+			return nil, fmt.Errorf("Bind for %s:%d failed: port is already allocated", p.Host, clash) //nolint:staticcheck // Docker's words
 		}
 		for j := range p.Count { // whichever of a range it is: the same range would fail again
 			if held := netip.AddrPortFrom(p.Host, first+j); x.space.busy[busyPort{p.Protocol, held}] {

@@ -91,6 +91,7 @@ func TestPublish(t *testing.T) {
 		says  string
 	}{
 		{[]string{"8080:80"}, "Bind for 0.0.0.0:8080 failed: port is already allocated"},
+		{[]string{"[::1]:8080:80", "[::]:8080:81"}, "Bind for :::8080 failed: port is already allocated"},
 		{[]string{"127.0.0.1:8080:80"}, "Bind for 127.0.0.1:8080 failed: port is already allocated"},
 		{[]string{"7000-7005:7000-7005", "7005:80"}, "Bind for 0.0.0.0:7005 failed: port is already allocated"},
 		{[]string{"8999-9000:80-81"}, "Bind for 0.0.0.0:9000 failed: port is already allocated"},

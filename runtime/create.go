@@ -155,9 +155,6 @@ func (r *Runtime) newContainer(q Request) (Container, []string, error) {
 	if err := checkLayers(c); err != nil {
 		return c, nil, err
 	}
-	if len(q.Config.Entrypoint)+len(q.Config.Cmd) == 0 {
-		return c, nil, linkspan.Errorf(linkspan.ErrInvalid, "no command specified")
-	}
 	if _, err := r.wishes(c); err != nil {
 		return c, nil, err
 	}
@@ -180,6 +177,9 @@ func (r *Runtime) newContainer(q Request) (Container, []string, error) {
 	}
 	if err := r.checkShares(q.Config, host); err != nil {
 		return c, nil, err
+	}
+	if len(q.Config.Entrypoint)+len(q.Config.Cmd) == 0 {
+		return c, nil, linkspan.Errorf(linkspan.ErrInvalid, "no command specified")
 	}
 	return c, r.warningsFor(host), nil
 }

@@ -86,6 +86,7 @@ func TestCreateRefuses(t *testing.T) {
 	}{
 		{func(q *Request) { q.Config = nil }, linkspan.ErrInvalid, "config cannot be empty in order to create a container"},
 		{func(q *Request) { q.Config.Cmd = nil }, linkspan.ErrInvalid, "no command specified"},
+		{func(q *Request) { q.Config.Cmd, q.HostConfig.Memory = nil, 1<<20 }, linkspan.ErrInvalid, "Minimum memory limit allowed is 6MB"},
 		{func(q *Request) { q.Rootfs = "/no/such" }, linkspan.ErrInvalid, "/no/such: no such file or directory"},
 		{func(q *Request) { q.Rootfs = "relative" }, linkspan.ErrInvalid, "not an absolute path"},
 		{func(q *Request) { q.Rootfs = file }, linkspan.ErrInvalid, "is not a directory"},

@@ -23,6 +23,10 @@ func lab(internal bool, options map[string]string) network.Network {
 }
 
 func TestGatewayModes(t *testing.T) {
+	_, err := bridge.Driver{}.Rules(lab(false, map[string]string{bridge.OptionBinding: "x"}))
+	if want := "failed to parse com.docker.network.bridge.host_binding_ipv4 value: x (nil ip)"; err == nil || err.Error() != want {
+		t.Errorf("a host address that is none: %v, want %q", err, want)
+	}
 	for _, c := range []struct {
 		four, six    string
 		internal     bool

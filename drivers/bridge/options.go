@@ -110,7 +110,7 @@ func (r *reader) addr(label string) netip.Addr {
 	}
 	addr, err := netip.ParseAddr(value)
 	if err != nil {
-		r.fail(label, value, fmt.Errorf("nil ip: %w", err))
+		r.fail(label, value, errors.New("nil ip")) // Docker's words
 	}
 	return addr
 }
