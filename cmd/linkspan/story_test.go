@@ -61,6 +61,7 @@ func newStory(t *testing.T) *story {
 	}
 	s := &story{t: t, machine: m, dir: dir}
 	t.Cleanup(func() {
+		s.reportRaces()
 		if t.Failed() {
 			t.Logf("the daemon's log:\n%s", s.log.String())
 		}
@@ -69,13 +70,34 @@ func newStory(t *testing.T) *story {
 	return s
 }
 
+// reportRaces fails the test for each data race that the race detector saw in a
+// program of the story.
+func (s *story) reportRaces() {
+	reports, err := filepath.Glob(s.raceLog() + ".*")
+	if err != nil {
+		s.t.Error(err)
+	}
+	for _, path := range reports {
+		report, err := os.ReadFile(path)
+		s.t.Errorf("a data race (%v):\n%s", err, report)
+	}
+}
+
+// raceLog is where the race detector writes: a file for each process, named by
+// its ID.
+func (s *story) raceLog() string { return filepath.Join(s.dir, "race") }
+
 func (s *story) program(ctx context.Context, args ...string) *exec.Cmd {
 	self, err := os.Executable()
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--net=/run/netns/" + s.machine.Name(), self}, args...)...)
-	cmd.Env = append(os.Environ(), programEnv+"=1", "LINKSPAN_HOST=unix://"+filepath.Join(s.dir, "s"))
+	cmd.Env = append(
+		os.Environ(), programEnv+"=1", "LINKSPAN_HOST=unix://"+filepath.Join(s.dir, "s"),
+		// By default a program that the detector watches sleeps for a second before it exits.
+		"GORACE=atexit_sleep_ms=0 log_path="+s.raceLog(),
+	)
 	return cmd
 }
 
