@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
+	"golang.org/x/sys/unix"
 
 	"github.com/linkspan/linkspan"
 )
@@ -63,7 +66,7 @@ func (r *Runtime) remove(ctx context.Context, e *entry) error {
 		return nil
 	}
 	c := e.update(func(c *Container) { c.State.Status = container.StateRemoving })
-	err := r.saveState(c)
+	err := r.intend(c)
 	if err == nil {
 		err = r.erase(ctx, c)
 	}
@@ -88,6 +91,21 @@ func (r *Runtime) remove(ctx context.Context, e *entry) error {
 	e.removed = true
 	e.wake()
 	e.mu.Unlock()
+	return nil
+}
+
+// intend notes that a container is to go, so that a removal which a crash cuts
+// short is finished by Recover. A full disk has no room for a note, and removing
+// containers is how it gets some: there the record goes first, since a directory
+// without one is to go as well.
+func (r *Runtime) intend(c Container) error {
+	err := r.saveState(c)
+	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	if err := os.Remove(filepath.Join(r.dataDir(c.ID), recordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing its record, as the disk is full: %w", err)
+	}
 	return nil
 }
 

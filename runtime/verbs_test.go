@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"golang.org/x/sys/unix"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/internal/nstest"
@@ -185,6 +188,47 @@ func TestWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	waiters.Wait()
+}
+
+// A full disk is no reason to keep a container: its removal is what makes room.
+// One that is cut short there is finished by the next daemon.
+func TestRemoveOnFullDisk(t *testing.T) {
+	b := open(t)
+	if err := unix.Mount("tmpfs", b.data, "tmpfs", 0, "size=256k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(b.data, unix.MNT_DETACH) })
+	b.reopen(t)
+	first, second := b.create(t, "true", named("first")), b.create(t, "true", named("second"))
+	fill, err := os.Create(filepath.Join(b.data, "fill"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = fill.Write(make([]byte, 4096))
+	}
+	if err := errors.Join(fill.Close(), b.Remove(t.Context(), "first", RemoveOptions{})); err != nil {
+		t.Errorf("removing a container on a full disk: %v", err)
+	}
+	if _, err := os.Stat(b.dataDir(first.ID)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its files are there still: %v", err)
+	}
+	fill, err = os.OpenFile(fill.Name(), os.O_APPEND|os.O_WRONLY, 0)
+	for err == nil {
+		_, err = fill.Write(make([]byte, 4096))
+	}
+	b.networks.refuse = map[string]error{"Forget": errors.New("not now")}
+	if err := b.Remove(t.Context(), "second", RemoveOptions{}); err == nil {
+		t.Error("a container whose networks cannot be given up is removed")
+	}
+	b.networks.refuse = nil
+	b.reopen(t)
+	if err := errors.Join(fill.Close(), b.Recover(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(b.dataDir(second.ID)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the next daemon has not finished the removal: %v", err)
+	}
 }
 
 func TestAutoRemove(t *testing.T) {
