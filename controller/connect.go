@@ -95,8 +95,9 @@ func (c *Controller) abandonEndpoint(ctx context.Context, row store.Row[endpoint
 // rest on the link.
 func (c *Controller) takeBack(ctx context.Context, added store.Row[endpoint.Endpoint], host hostFiles) error {
 	ctx = context.WithoutCancel(ctx)
-	if err := c.o.Store.Defer(func(t store.Tables) error {
+	if err := c.o.Store.Update(func(t store.Tables) error {
 		t.Endpoints.SetPhase(added.Value.ID, store.Deleting)
+		dropWish(t, added.Value)
 		return nil
 	}); err != nil {
 		return err
@@ -185,14 +186,26 @@ func without(all []endpoint.Config, other endpoint.Config) []endpoint.Config {
 func (c *Controller) dropEndpoint(ctx context.Context, e endpoint.Endpoint) error {
 	err := c.o.Store.Update(func(t store.Tables) error {
 		t.Endpoints.Delete(e.ID)
-		if config, ok := t.Configs.Get(e.Owner); ok {
-			config.Value.Attachments = without(config.Value.Attachments, e.Config)
-			t.Configs.Put(e.Owner, config)
-		}
+		dropWish(t, e)
 		return nil
 	})
 	c.retire(ctx, e.Network)
 	return err
+}
+
+// dropWish makes a container want an attachment no more.
+func dropWish(t store.Tables, e endpoint.Endpoint) {
+	if config, ok := t.Configs.Get(e.Owner); ok {
+		config.Value.Attachments = without(config.Value.Attachments, e.Config)
+		t.Configs.Put(e.Owner, config)
+	}
+}
+
+// interrupted tells whether an endpoint is of a connection that nobody finished,
+// rather than of a start: the container was there without it.
+func interrupted(t store.Tables, row store.Row[endpoint.Endpoint]) bool {
+	live, there := t.Sandboxes.Get(row.Value.Sandbox)
+	return row.Phase == store.Creating && there && live.Phase == store.Ready
 }
 
 // Disconnect takes a container off a network. With force, a network or an

@@ -151,7 +151,7 @@ func (c *Controller) ensure(ctx context.Context, plan op.Plan, missing func(erro
 func (c *Controller) finishIntents(ctx context.Context) {
 	var networks []store.Row[network.Network]
 	var owners []linkspan.ID
-	var endpoints []store.Row[endpoint.Endpoint]
+	var endpoints, unwanted []store.Row[endpoint.Endpoint]
 	c.o.Store.View(func(t store.Tables) {
 		for _, row := range t.Networks.All() {
 			if row.Phase != store.Ready {
@@ -167,8 +167,19 @@ func (c *Controller) finishIntents(ctx context.Context) {
 			if row.Phase != store.Ready {
 				endpoints = append(endpoints, row)
 			}
+			if interrupted(t, row) {
+				unwanted = append(unwanted, row)
+			}
 		}
 	})
+	if len(unwanted) > 0 { // the wish goes first: whoever is stopped here in turn finds the endpoints still
+		c.note("forgetting connections that were not made", c.o.Store.Update(func(t store.Tables) error {
+			for _, row := range unwanted {
+				dropWish(t, row.Value)
+			}
+			return nil
+		}))
+	}
 	for _, row := range endpoints {
 		if len(op.Parties(row.Plan)) > 0 {
 			c.note("leaving a half-made endpoint for later", c.putEndpoint(row, store.Deleting))
