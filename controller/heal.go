@@ -82,6 +82,10 @@ func (c *Controller) Describe(ctx context.Context, e endpoint.Endpoint) (map[str
 	return describer.Describe(ctx, e)
 }
 
+// Meet tells a plugin's process that was just started what it wants repeated, by
+// calls with ctx. It holds no lock, and waits for no other verb: they wait for it.
+func (c *Controller) Meet(ctx context.Context, name string) { c.repeat(ctx, name) }
+
 // Heal is told that a plugin answers again. What could not be undone without it
 // is, and it is told again what it wants repeated. Heal returns at once.
 func (c *Controller) Heal(name string) {

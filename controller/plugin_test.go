@@ -1,6 +1,7 @@
 package controller_test
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"os"
@@ -42,7 +43,7 @@ func startPlugged(t testing.TB, m *nstest.Machine, r roots, sockets string, chan
 	p := &plugged{sockets: sockets}
 	p.plugins = &remote.Plugins{Logf: t.Logf, Directory: plugin.NewDirectory(plugin.Options{
 		Sockets: []string{sockets}, Specs: []string{sockets}, Deadline: 2 * time.Second, Brief: 500 * time.Millisecond, Patience: 300 * time.Millisecond,
-		Up: func(name string) { p.Heal(name) }, Logf: t.Logf,
+		Meet: func(ctx context.Context, name string) { p.Meet(ctx, name) }, Up: func(name string) { p.Heal(name) }, Logf: t.Logf,
 	})}
 	o := controller.Options{
 		Host: m.Host(), Holder: r.shims, Firewall: nftables.Backend{}, ExecRoot: r.exec,

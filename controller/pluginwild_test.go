@@ -2,6 +2,8 @@ package controller_test
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/internal/nstest"
 	"github.com/linkspan/linkspan/ipam"
+	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/plugin/plugintest"
 )
 
@@ -86,4 +89,54 @@ func TestSmallAllocatorPlugin(t *testing.T) {
 	if left := addresses.Left(); len(left) > 0 {
 		t.Errorf("the plugin still holds %v", left)
 	}
+}
+
+// A driver that keeps nothing is started again between two calls about the same
+// container: it is told once more of what it must know for the second.
+func TestPluginForgetsBetweenTwoCalls(t *testing.T) {
+	m := nstest.New(t)
+	driver := plugintest.NewNetwork(m)
+	restart := func() {}
+	p := startPlugged(t, m, newRoots(t), t.TempDir(), func(o *controller.Options) {
+		o.Trace = func(e op.Event) {
+			if e.Verb == op.Did && strings.Contains(e.Step.Op.String(), "NetworkDriver.CreateEndpoint") {
+				restart()
+			}
+		}
+	})
+	server := plugintest.Serve(t, p.socket("lab-driver"), driver.Handler())
+	p.network(t, "lab", subnet("10.77.0.0/24"), driverIs("lab-driver"))
+	p.network(t, "aside", subnet("10.78.0.0/24")) // its gateway comes first, by name
+	again := func() {
+		restart = func() {}
+		kept := filepath.Join(t.TempDir(), "inode")
+		must(t, os.Link(p.socket("lab-driver"), kept)) // no other socket has its number
+		server.Stop()
+		driver.Forget()
+		server = plugintest.Serve(t, p.socket("lab-driver"), driver.Handler())
+	}
+	restart = again
+	web := spec("web", "lab")
+	a := p.run(t, web)
+	m.Sh(t, "nsenter --net="+a.Netns+" ping -n -c1 -W5 10.77.0.1")
+	must(t, p.Connect(t.Context(), "aside", web.ID, nil))
+	again()
+	must(t, p.Disconnect(t.Context(), "aside", web.ID, false))
+	var calls []string
+	for _, call := range driver.Calls() {
+		if call != "EndpointOperInfo" && call != "GetCapabilities" {
+			calls = append(calls, call)
+		}
+	}
+	want := strings.Fields(`CreateNetwork CreateEndpoint
+		Join CreateNetwork CreateEndpoint Join ProgramExternalConnectivity RevokeExternalConnectivity
+		ProgramExternalConnectivity CreateNetwork CreateEndpoint ProgramExternalConnectivity`)
+	if !slices.Equal(calls, want) {
+		t.Errorf("calls:\n%v\nwant\n%v", calls, want)
+	}
+	p.clear(t)
+	if left := driver.Left(); len(left) > 0 {
+		t.Errorf("left with the plugin: %v", left)
+	}
+	server.Stop()
 }

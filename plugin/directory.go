@@ -21,6 +21,10 @@ type Options struct {
 	Brief    time.Duration // of a call that takes something back, or asks for a state; 3 s
 	Patience time.Duration // how long a plugin may take to listen; 2 s
 
+	// Meet, if set, says to a process that answers for the first time what it must
+	// hear before anything else: all other calls wait for it, but not longer than
+	// they would wait for an answer. Its own calls must have its context.
+	Meet func(ctx context.Context, name string)
 	// Up, if set, is told that a plugin answers again, or for the first time
 	// since somebody asked for it in vain. It must not block.
 	Up func(name string)
@@ -58,6 +62,9 @@ func NewDirectory(o Options) *Directory {
 	if d.o.Up == nil {
 		d.o.Up = func(string) {}
 	}
+	if d.o.Meet == nil {
+		d.o.Meet = func(context.Context, string) {}
+	}
 	for _, wait := range []struct {
 		option *time.Duration
 		normal time.Duration
@@ -84,6 +91,16 @@ func (d *Directory) Close() {
 	d.asking.Wait()
 }
 
+// background does something that nobody waits for, or at once if the directory is
+// closed: then all its questions end at once.
+func (d *Directory) background(f func()) {
+	if d.life.Err() != nil {
+		f()
+		return
+	}
+	d.asking.Go(f)
+}
+
 // Line returns the line to a plugin. It asks nobody, and does not even look
 // whether there is such a plugin.
 func (d *Directory) Line(name string) *Line {
@@ -91,7 +108,7 @@ func (d *Directory) Line(name string) *Line {
 	defer d.mu.Unlock()
 	l := d.lines[name]
 	if l == nil {
-		l = &Line{directory: d, name: name}
+		l = &Line{directory: d, name: name, process: 1}
 		d.lines[name] = l
 	}
 	return l

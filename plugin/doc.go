@@ -19,7 +19,8 @@
 //	died in mid-call            the error says that it is not known whether the call
 //	                            took effect (InDoubt): whoever called takes it back
 //	hangs up on one call        if it answers others, only that call has failed
-//	another process answers     it is activated again before the next call
+//	another process answers     it is activated again, and told what it wants to hear
+//	                            first (Options.Meet), before the next call
 //	answers what is no answer   an error that names plugin, method and cause
 //
 // No lock is held over a call: a plugin may call our API inside its own answer.

@@ -138,32 +138,36 @@ func peerOf(conn net.Conn) string {
 // it is.
 var errAnother = errors.New("the plugin was started again")
 
-// exchange makes one call, if the plugin is still the same process.
+// exchange makes one call, if the plugin is still the same process, and was met.
 func (l *Line) exchange(ctx context.Context, method string, message, answer any) error {
-	return l.post(context.WithValue(ctx, expected{}, l.same), method, message, answer)
+	check := func(peer string) error { return l.same(peer, l.meeting(ctx)) }
+	return l.post(context.WithValue(ctx, expected{}, check), method, message, answer)
 }
 
 // introduction makes a call to whoever answers.
 func (l *Line) introduction(ctx context.Context, method string, answer any) error {
-	return l.post(context.WithValue(ctx, expected{}, l.meet), method, nil, answer)
+	return l.post(context.WithValue(ctx, expected{}, l.recognise), method, nil, answer)
 }
 
-func (l *Line) same(peer string) error {
+func (l *Line) same(peer string, meeting bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if peer == l.peer {
-		return nil
+	if peer != l.peer {
+		l.about = nil
+		return errAnother
 	}
-	l.about = nil
-	return errAnother
+	if l.met != l.process && !meeting {
+		return errAnother
+	}
+	return nil
 }
 
-func (l *Line) meet(peer string) error {
+func (l *Line) recognise(peer string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if peer != l.peer {
 		l.another = l.another || l.peer != ""
-		l.peer, l.heard, l.nodes = peer, nil, nil
+		l.stranger(peer)
 	}
 	return nil
 }

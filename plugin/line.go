@@ -37,7 +37,10 @@ type Line struct {
 	cut     error              // why no call is let through, or nil
 	since   time.Time          // of cut
 	peer    string             // the process that answered last
+	process int                // counts the processes, as far as they can be told apart
+	met     int                // the process that Options.Meet was called for
 	heard   map[string]bool    // what this process was told
+	missed  map[string]bool    // what one before it was told, and this one was not
 	another bool               // it is not the one that was there before, and nobody was told yet
 	nodes   map[wire.Node]bool // of the cluster, that this process was told of
 
@@ -87,31 +90,6 @@ func (l *Line) Known() (About, bool) {
 	return *l.about, true
 }
 
-// Heard tells whether the process that answers now was told of something, as
-// noted with Note. One that has just been started was told of nothing.
-func (l *Line) Heard(what string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.heard[what]
-}
-
-// Note remembers that the plugin was told of something.
-func (l *Line) Note(what string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.heard == nil {
-		l.heard = make(map[string]bool)
-	}
-	l.heard[what] = true
-}
-
-// Forget is the reverse of Note.
-func (l *Line) Forget(what string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.heard, what)
-}
-
 // Call sends a message and reads the answer into answer, unless that is nil. An
 // error is a *Refusal or a *Failure, or says that the line is cut.
 func (l *Line) Call(ctx context.Context, method string, message, answer any) error {
@@ -142,7 +120,7 @@ func (l *Line) call(ctx context.Context, deadline time.Duration, method string, 
 			return nil
 		case !errors.As(err, &reach):
 			return l.failed(ctx, method, true, err)
-		case errors.Is(err, errAnother):
+		case errors.Is(err, errAnother) && !l.meeting(ctx):
 			continue // it was started again: get to know it first
 		case errors.Is(err, unix.EAGAIN):
 			patience = time.Now().Add(2 * wait) // it listens, but its queue is full
@@ -155,11 +133,15 @@ func (l *Line) call(ctx context.Context, deadline time.Duration, method string, 
 	}
 }
 
-// lose forgets where the plugin listened: it may come back somewhere else.
+// lose forgets where the plugin listened: it may come back somewhere else. One
+// that cannot be told from another process by its socket may be another then.
 func (l *Line) lose() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.wire, l.about = nil, nil
+	if l.peer == "" {
+		l.stranger("")
+	}
 }
 
 // failed words a failure, and cuts the line if the plugin is to blame.
@@ -194,10 +176,11 @@ func (l *Line) hangUp(cause error) {
 		return
 	}
 	l.cut, l.since, l.about, l.wire = cause, time.Now(), nil, nil
-	l.directory.o.Logf("plugin %s is away: %v", l.name, cause)
-	if l.directory.life.Err() == nil {
-		l.directory.asking.Go(l.redial)
+	if l.peer == "" {
+		l.stranger("")
 	}
+	l.directory.o.Logf("plugin %s is away: %v", l.name, cause)
+	l.directory.background(l.redial)
 }
 
 // redial asks, ever less often, until there is an answer.
@@ -248,8 +231,8 @@ func (l *Line) Glance(ctx context.Context) (About, error) {
 	return about, nil
 }
 
-// learn returns what the plugin says of itself. Of those that want to know, one
-// asks and the others wait.
+// learn returns what the plugin says of itself, once it was met. Of those that
+// want to know, one asks and the others wait.
 func (l *Line) learn(ctx context.Context, patience time.Time) (About, error) {
 	for {
 		l.mu.Lock()
@@ -257,41 +240,63 @@ func (l *Line) learn(ctx context.Context, patience time.Time) (About, error) {
 			l.mu.Unlock()
 			return About{}, err
 		}
-		if l.about != nil {
+		if l.about != nil && (l.met == l.process || l.meeting(ctx)) {
 			about := *l.about
 			l.mu.Unlock()
 			return about, nil
+		}
+		if l.meeting(ctx) {
+			l.mu.Unlock()
+			return About{}, &Failure{Plugin: l.name, Method: activate, Err: errAnother}
 		}
 		asking := l.asking
 		if asking == nil {
 			asking = make(chan struct{})
 			l.asking = asking
+			known := l.about != nil
 			l.mu.Unlock()
-			about, err := l.introduce(ctx, patience)
-			l.mu.Lock()
-			l.asking = nil
-			another := false
-			if err == nil {
-				l.about = &about
-				another, l.another = l.another, false
+			if !known {
+				if about, err := l.acquaint(ctx, patience); err != nil {
+					l.answered(asking)
+					return about, err
+				}
 			}
+			l.directory.background(func() { l.meet(asking) })
+		} else {
 			l.mu.Unlock()
-			close(asking)
-			if err == nil {
-				l.tellNodes()
-			}
-			if another {
-				l.directory.o.Up(l.name)
-			}
-			return about, err
 		}
-		l.mu.Unlock()
 		select {
 		case <-asking:
 		case <-ctx.Done():
 			return About{}, &Failure{Plugin: l.name, Method: activate, Err: context.Cause(ctx)}
 		}
 	}
+}
+
+// answered lets in those that wait for a question's answer.
+func (l *Line) answered(asking chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asking = nil
+	close(asking)
+}
+
+// acquaint asks the plugin what it is, and notes the answer.
+func (l *Line) acquaint(ctx context.Context, patience time.Time) (About, error) {
+	about, err := l.introduce(ctx, patience)
+	if err != nil {
+		return about, err
+	}
+	l.mu.Lock()
+	l.about = &about
+	another := l.another
+	l.another = false
+	l.mu.Unlock()
+	l.tellNodes()
+	if another {
+		l.directory.o.Up(l.name)
+	}
+	return about, nil
 }
 
 // introduce asks until there is an answer or no more patience. A plugin that

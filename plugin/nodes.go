@@ -24,8 +24,8 @@ func (d *Directory) Nodes(nodes []wire.Node) {
 // tellNodes has the plugin told what it does not know of the nodes.
 func (l *Line) tellNodes() {
 	about, known := l.Known()
-	if known && about.Network.ConnectivityScope == "global" && l.directory.life.Err() == nil {
-		l.directory.asking.Go(func() { l.syncNodes(l.directory.life) })
+	if known && about.Network.ConnectivityScope == "global" {
+		l.directory.background(func() { l.syncNodes(l.directory.life) })
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/linkspan/linkspan/ipam"
 	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/op"
+	"github.com/linkspan/linkspan/plugin"
 	"github.com/linkspan/linkspan/runtime"
 	"github.com/linkspan/linkspan/runtime/image"
 	"github.com/linkspan/linkspan/store"
@@ -144,7 +145,10 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	if err != nil {
 		return err
 	}
-	s.plugins = openPlugins(config, func(name string) { s.controller.Heal(name) }, logf)
+	s.plugins = openPlugins(config, plugin.Options{
+		Meet: func(ctx context.Context, name string) { s.controller.Meet(ctx, name) },
+		Up:   func(name string) { s.controller.Heal(name) },
+	}, logf)
 	id, err := engineID(config.DataRoot)
 	if err != nil {
 		return err

@@ -117,6 +117,26 @@ func spaceOf(n network.Network) string {
 // Endpoint plans the two questions for a link: of the endpoint, and of the
 // sandbox that it is for.
 func (d Driver) Endpoint(n network.Network, e endpoint.Endpoint, s sandbox.Sandbox) (op.Plan, error) {
+	before, err := d.introduction(n, e, s)
+	if err != nil {
+		return nil, err
+	}
+	return op.Plan{
+		{
+			Why: "Plugin " + d.Name + " is told of an endpoint and its addresses, and may add those that are open.",
+			Op:  CreateEndpoint{party: d.party(), Network: before.Network, Request: before.Endpoint},
+		},
+		{
+			Why: "It makes a link for the sandbox, and says what that is called, and where packets go.",
+			Op: Join{party: d.party(), Told: before, Request: wire.JoinRequest{
+				NetworkID: string(n.ID), EndpointID: string(e.ID), SandboxKey: kernel.Pin(s.Netns()), Options: about(e, s),
+			}},
+		},
+	}, nil
+}
+
+// introduction is what a plugin is told of a network and an endpoint.
+func (d Driver) introduction(n network.Network, e endpoint.Endpoint, s sandbox.Sandbox) (told, error) {
 	options := about(e, s)
 	own := make(map[string]any, len(options)+len(e.Config.Options)+1)
 	for key, value := range options {
@@ -128,7 +148,7 @@ func (d Driver) Endpoint(n network.Network, e endpoint.Endpoint, s sandbox.Sandb
 	if e.Config.MAC != "" {
 		mac, err := net.ParseMAC(e.Config.MAC)
 		if err != nil {
-			return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid MAC address: %w", err)
+			return told{}, linkspan.Errorf(linkspan.ErrInvalid, "invalid MAC address: %w", err)
 		}
 		own[wire.OptionMAC] = base64.StdEncoding.EncodeToString(mac)
 	}
@@ -142,20 +162,9 @@ func (d Driver) Endpoint(n network.Network, e endpoint.Endpoint, s sandbox.Sandb
 	if e.IPv6.IsValid() {
 		iface.AddressIPv6 = e.IPv6.String()
 	}
-	return op.Plan{
-		{
-			Why: "Plugin " + d.Name + " is told of an endpoint and its addresses, and may add those that are open.",
-			Op: CreateEndpoint{party: d.party(), Network: announcement(n), Request: wire.CreateEndpointRequest{
-				NetworkID: string(n.ID), EndpointID: string(e.ID), Interface: iface, Options: own,
-			}},
-		},
-		{
-			Why: "It makes a link for the sandbox, and says what that is called, and where packets go.",
-			Op: Join{party: d.party(), Request: wire.JoinRequest{
-				NetworkID: string(n.ID), EndpointID: string(e.ID), SandboxKey: kernel.Pin(s.Netns()), Options: options,
-			}},
-		},
-	}, nil
+	return told{announcement(n), wire.CreateEndpointRequest{
+		NetworkID: string(n.ID), EndpointID: string(e.ID), Interface: iface, Options: own,
+	}}, nil
 }
 
 // Answered plans what the engine does with the link: move, address and route it.
@@ -254,9 +263,13 @@ func (d Driver) wire(e endpoint.Endpoint, s sandbox.Sandbox, w wiring) op.Plan {
 
 // Outward plans the news that the sandbox's way out is by this endpoint.
 func (d Driver) Outward(n network.Network, e endpoint.Endpoint, s sandbox.Sandbox) op.Plan {
+	before, err := d.introduction(n, e, s)
+	if err != nil {
+		before = told{} // it was refused before; there is nothing to repeat
+	}
 	return op.Plan{{
 		Why: "Plugin " + d.Name + " learns that the container's way out, and in by published ports, is by its network.",
-		Op: ProgramExternal{party: d.party(), Request: wire.ConnectivityRequest{
+		Op: ProgramExternal{party: d.party(), Told: before, Request: wire.ConnectivityRequest{
 			NetworkID: string(n.ID), EndpointID: string(e.ID), Options: about(e, s),
 		}},
 	}}

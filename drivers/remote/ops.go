@@ -41,9 +41,7 @@ func (o CreateNetwork) String() string { return o.said("NetworkDriver.CreateNetw
 type CreateEndpoint struct {
 	party
 	Request wire.CreateEndpointRequest
-	// Network is announced again to a plugin that was started anew since, if it
-	// refuses the endpoint: it may keep nothing over a restart.
-	Network wire.CreateNetworkRequest
+	Network wire.CreateNetworkRequest    // see party.againNetwork
 	Answer  *wire.CreateEndpointResponse `json:",omitempty"`
 }
 
@@ -60,12 +58,8 @@ func (o CreateEndpoint) Ask(ctx context.Context, h *kernel.Host) (op.Op, error) 
 	undo := func(ctx context.Context) error { return o.Undo(ctx, h) }
 	answer := &wire.CreateEndpointResponse{}
 	err := o.call(ctx, method, o.Request, answer, undo)
-	if line := o.line(); plugin.Refused(err) && !line.Heard(o.Network.NetworkID) {
-		line.Note(o.Network.NetworkID) // it is asked once
-		if again := line.Call(ctx, "NetworkDriver.CreateNetwork", o.Network, nil); again == nil {
-			o.plugins.Logf("plugin %s was started again: it was told of network %s once more", o.Plugin, o.Network.NetworkID)
-			err = o.call(ctx, method, o.Request, answer, undo)
-		}
+	if plugin.Refused(err) && o.againNetwork(ctx, o.Network) {
+		err = o.call(ctx, method, o.Request, answer, undo)
 	}
 	if err != nil {
 		return o, err
@@ -73,13 +67,18 @@ func (o CreateEndpoint) Ask(ctx context.Context, h *kernel.Host) (op.Op, error) 
 	if err := checkEndpoint(o.Request.Interface, answer.Interface); err != nil {
 		return o, takenBack(ctx, err, undo)
 	}
+	o.line().Note(o.Request.EndpointID)
 	o.Answer = answer
 	return o, nil
 }
 
 // Undo has the endpoint deleted.
 func (o CreateEndpoint) Undo(ctx context.Context, _ *kernel.Host) error {
-	return o.release(ctx, "NetworkDriver.DeleteEndpoint", wire.EndpointRequest{NetworkID: o.Request.NetworkID, EndpointID: o.Request.EndpointID})
+	err := o.release(ctx, "NetworkDriver.DeleteEndpoint", wire.EndpointRequest{NetworkID: o.Request.NetworkID, EndpointID: o.Request.EndpointID})
+	if err == nil {
+		o.line().Forget(o.Request.EndpointID)
+	}
+	return err
 }
 
 func (o CreateEndpoint) String() string {
@@ -94,6 +93,7 @@ func (o CreateEndpoint) String() string {
 type Join struct {
 	party
 	Request wire.JoinRequest
+	Told    told
 	Answer  *wire.JoinResponse `json:",omitempty"`
 }
 
@@ -107,7 +107,11 @@ func (o Join) Do(ctx context.Context, h *kernel.Host) error {
 func (o Join) Ask(ctx context.Context, h *kernel.Host) (op.Op, error) {
 	undo := func(ctx context.Context) error { return o.Undo(ctx, h) }
 	answer := &wire.JoinResponse{}
-	if err := o.call(ctx, "NetworkDriver.Join", o.Request, answer, undo); err != nil {
+	err := o.call(ctx, "NetworkDriver.Join", o.Request, answer, undo)
+	if plugin.Refused(err) && o.again(ctx, o.Told) {
+		err = o.call(ctx, "NetworkDriver.Join", o.Request, answer, undo)
+	}
+	if err != nil {
 		return o, err
 	}
 	if _, err := readJoin(answer); err != nil {
@@ -135,14 +139,19 @@ func (o Join) String() string {
 type ProgramExternal struct {
 	party
 	Request wire.ConnectivityRequest
+	Told    told
 }
 
 // Do tells the driver.
 func (o ProgramExternal) Do(ctx context.Context, h *kernel.Host) error {
 	undo := func(ctx context.Context) error { return o.Undo(ctx, h) }
-	err := o.call(ctx, "NetworkDriver.ProgramExternalConnectivity", o.Request, nil, undo)
+	const method = "NetworkDriver.ProgramExternalConnectivity"
+	err := o.call(ctx, method, o.Request, nil, undo)
 	if plugin.Unsupported(err) {
 		return nil
+	}
+	if plugin.Refused(err) && o.again(ctx, o.Told) {
+		err = o.call(ctx, method, o.Request, nil, undo)
 	}
 	return err
 }

@@ -209,6 +209,9 @@ func (n *Network) Join(r *network.JoinRequest) (*network.JoinResponse, error) {
 	if err := n.called("Join"); err != nil {
 		return nil, err
 	}
+	if err := n.knows(r.EndpointID); err != nil {
+		return nil, err
+	}
 	n.mu.Lock()
 	n.joins[r.EndpointID] = r
 	network0 := n.networks[r.NetworkID]
@@ -292,9 +295,21 @@ func (n *Network) Nodes() []string {
 	return slices.Sorted(maps.Keys(n.nodes))
 }
 
-// ProgramExternalConnectivity notes the endpoint.
-func (n *Network) ProgramExternalConnectivity(*network.ProgramExternalConnectivityRequest) error {
-	return n.called("ProgramExternalConnectivity")
+// ProgramExternalConnectivity wants to know the endpoint.
+func (n *Network) ProgramExternalConnectivity(r *network.ProgramExternalConnectivityRequest) error {
+	if err := n.called("ProgramExternalConnectivity"); err != nil {
+		return err
+	}
+	return n.knows(r.EndpointID)
+}
+
+func (n *Network) knows(id string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.endpoints[id] == nil {
+		return fmt.Errorf("no such endpoint: %s", id)
+	}
+	return nil
 }
 
 // RevokeExternalConnectivity notes the endpoint.
