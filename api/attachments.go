@@ -29,8 +29,8 @@ func (n Networks) Attach(ctx context.Context, c runtime.Container) (runtime.Atta
 }
 
 // Detach implements runtime.Networks.
-func (n Networks) Detach(ctx context.Context, id linkspan.ID) error {
-	return n.Controller.Detach(ctx, id)
+func (n Networks) Detach(ctx context.Context, id linkspan.ID) (tell func(), err error) {
+	return n.Controller.Release(ctx, id)
 }
 
 // Forget implements runtime.Networks.

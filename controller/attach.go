@@ -246,16 +246,25 @@ func sandboxOf(t store.Tables, owner linkspan.ID) (store.Row[sandbox.Sandbox], b
 // Detach undoes all that Attach made. It goes on past errors; what could not be
 // undone stays, as Deleting, and is tried again.
 func (c *Controller) Detach(ctx context.Context, owner linkspan.ID) error {
+	tell, err := c.Release(ctx, owner)
+	tell()
+	return err
+}
+
+// Release is Detach for a caller that has an event of its own to tell first:
+// who watches hears of the networks that were left when tell is called. It is
+// never nil.
+func (c *Controller) Release(ctx context.Context, owner linkspan.ID) (tell func(), err error) {
 	var r reservation
 	found := false
-	err := c.o.Store.Defer(func(t store.Tables) error {
+	err = c.o.Store.Defer(func(t store.Tables) error {
 		if r, found = liveOf(t, owner); found {
 			r.put(t, store.Deleting)
 		}
 		return nil
 	})
 	if err != nil || !found {
-		return err
+		return func() {}, err
 	}
 	return c.finishSandbox(ctx, r)
 }
@@ -275,14 +284,19 @@ func liveOf(t store.Tables, owner linkspan.ID) (r reservation, found bool) {
 	return r, true
 }
 
-func (c *Controller) finishSandbox(ctx context.Context, r reservation) error {
+func (c *Controller) finishSandbox(ctx context.Context, r reservation) (tell func(), err error) {
 	c.silence(r)
 	undone, err := c.takeAway(ctx, r)
 	c.refreshLinkers(r.sandbox.Value.Owner)
+	var left []Event
 	for _, row := range undone {
-		c.emit("disconnect", row.Value)
+		left = append(left, c.eventOf("disconnect", row.Value))
 	}
-	return err
+	return func() {
+		for _, event := range left {
+			c.o.Events(event)
+		}
+	}, err
 }
 
 // silence ends all that a container's network says to others: answers, names,
@@ -318,10 +332,14 @@ func (c *Controller) takeAway(ctx context.Context, r reservation) ([]store.Row[e
 }
 
 func (c *Controller) emit(action string, e endpoint.Endpoint) {
+	c.o.Events(c.eventOf(action, e))
+}
+
+func (c *Controller) eventOf(action string, e endpoint.Endpoint) Event {
 	var n network.Network
 	c.o.Store.View(func(t store.Tables) {
 		row, _ := t.Networks.Get(e.Network)
 		n = row.Value
 	})
-	c.o.Events(Event{Action: action, Network: e.Network, Name: n.Name, Driver: n.Driver, Container: e.Owner})
+	return Event{Action: action, Network: e.Network, Name: n.Name, Driver: n.Driver, Container: e.Owner}
 }

@@ -57,11 +57,12 @@ func (w withShim) Run() int {
 // fakeNetworks gives every container the same namespace, and remembers what
 // was asked of it.
 type fakeNetworks struct {
-	mu     sync.Mutex
-	netns  string
-	files  Attachment
-	calls  []string
-	refuse map[string]error // by method
+	mu      sync.Mutex
+	netns   string
+	files   Attachment
+	calls   []string
+	refuse  map[string]error     // by method
+	leaving func() (tell func()) // called by Detach, if set
 }
 
 func (f *fakeNetworks) call(method string, id linkspan.ID) error {
@@ -73,8 +74,12 @@ func (f *fakeNetworks) call(method string, id linkspan.ID) error {
 
 func (f *fakeNetworks) Reserve(_ context.Context, c Container) error { return f.call("Reserve", c.ID) }
 
-func (f *fakeNetworks) Detach(_ context.Context, id linkspan.ID) error {
-	return f.call("Detach", id)
+func (f *fakeNetworks) Detach(_ context.Context, id linkspan.ID) (func(), error) {
+	err := f.call("Detach", id)
+	if f.leaving != nil {
+		return f.leaving(), err
+	}
+	return func() {}, err
 }
 
 func (f *fakeNetworks) Forget(_ context.Context, id linkspan.ID) error { return f.call("Forget", id) }
@@ -135,12 +140,8 @@ func (b *bench) reopen(tb testing.TB) {
 	}
 	r, err := New(Options{
 		DataRoot: b.data, ExecRoot: b.run, Networks: b.networks, Shim: os.Getenv(shimEnv),
-		Events: func(e Event) {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.events = append(b.events, e)
-		},
-		Logf: func(format string, args ...any) { tb.Logf("log: "+format, args...) },
+		Events: b.hear,
+		Logf:   func(format string, args ...any) { tb.Logf("log: "+format, args...) },
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -160,6 +161,12 @@ func (b *bench) empty(tb testing.TB) {
 			tb.Errorf("left behind: %s", filepath.Join(root, "containers", entry.Name()))
 		}
 	}
+}
+
+func (b *bench) hear(e Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.events = append(b.events, e)
 }
 
 func (b *bench) actions() string {

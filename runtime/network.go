@@ -19,8 +19,9 @@ type Networks interface {
 	Reserve(context.Context, Container) error
 	// Attach makes what a start needs; all is up when it returns.
 	Attach(context.Context, Container) (Attachment, error)
-	// Detach undoes all that Attach made, after an exit or a failed start.
-	Detach(context.Context, linkspan.ID) error
+	// Detach undoes all that Attach made, after an exit or a failed start. The
+	// networks' events wait until tell, never nil, is called; it must not block.
+	Detach(context.Context, linkspan.ID) (tell func(), err error)
 	// Forget gives up, on removal, what Reserve recorded.
 	Forget(context.Context, linkspan.ID) error
 }

@@ -259,19 +259,28 @@ func (r *Runtime) startFailed(ctx context.Context, e *entry, err error, asked bo
 // clean undoes all that a run may have made. It goes on past errors; the
 // directory stays as long as anything else does.
 func (r *Runtime) clean(ctx context.Context, c Container) error {
+	tell, err := r.release(ctx, c)
+	tell()
+	return err
+}
+
+// release is clean for one that has an event to tell before the networks tell
+// theirs, by tell, which is never nil.
+func (r *Runtime) release(ctx context.Context, c Container) (tell func(), err error) {
 	undo, cancel := undoing(ctx)
 	defer cancel()
 	errs := []error{r.cgroups.Group(string(c.ID)).Remove(undo)}
-	if err := r.options.Networks.Detach(undo, c.ID); err != nil {
+	tell, err = r.options.Networks.Detach(undo, c.ID)
+	if err != nil {
 		errs = append(errs, fmt.Errorf("detaching container %s from its networks: %w", c.ID.Short(), err))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return err
+		return tell, err
 	}
 	if err := os.RemoveAll(r.execDir(c.ID)); err != nil {
-		return fmt.Errorf("removing the container's run directory: %w", err)
+		return tell, fmt.Errorf("removing the container's run directory: %w", err)
 	}
-	return nil
+	return tell, nil
 }
 
 // monitor waits for the end of a run and sees to what follows from it.
@@ -331,8 +340,8 @@ func (r *Runtime) finish(e *entry, started *run, status launch.Status) {
 	if oom {
 		r.event(c, "oom")
 	}
-	r.event(c, "die", "exitCode", strconv.Itoa(status.Code), "execDuration", strconv.Itoa(int(at.Sub(c.State.StartedAt).Seconds())))
-	if err := r.clean(ctx, c); err != nil {
+	tell, err := r.release(ctx, c)
+	if err != nil {
 		r.options.Logf("ending container %s: %v", c.ID.Short(), err)
 	}
 	if started.process != nil {
@@ -361,6 +370,10 @@ func (r *Runtime) finish(e *entry, started *run, status launch.Status) {
 	c = e.update(func(live *Container) {
 		live.State = c.State
 		e.exits++
+		// In one with the state: who hears of the end finds the container ended, and
+		// who finds it ended has been told.
+		r.event(*live, "die", "exitCode", strconv.Itoa(status.Code), "execDuration", strconv.Itoa(int(at.Sub(c.State.StartedAt).Seconds())))
+		tell()
 	})
 	e.file.Unlock()
 	if isStatus(c, container.StateRestarting) {

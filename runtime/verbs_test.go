@@ -250,6 +250,21 @@ func TestAutoRemove(t *testing.T) {
 	}
 }
 
+// The end is told when it is seen, before the networks tell that they were left,
+// and not while they are being left.
+func TestDieIsSeen(t *testing.T) {
+	b := open(t)
+	var early string
+	b.networks.leaving = func() func() {
+		early = b.actions()
+		return func() { b.hear(Event{Action: "disconnect"}) }
+	}
+	b.until(t, b.start(t, "exit 5").Name, "the end", isExited)
+	if got, want := early+" | "+b.actions(), "create start | create start die disconnect"; got != want {
+		t.Errorf("events %q, want %q", got, want)
+	}
+}
+
 // A container that is to be removed at its exit survives a restart, and no more
 // than that. What it writes need not reach the disk, and is there all the same.
 func TestRestartKeepsIt(t *testing.T) {
