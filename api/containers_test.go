@@ -32,11 +32,12 @@ func TestCreateContainer(t *testing.T) {
 	if e := q.Networking.EndpointsConfig["bridge"]; e == nil || e.MacAddress.String() != "02:42:0a:4d:00:09" || e.GwPriority != 7 {
 		t.Errorf("%+v", e)
 	}
-	w = ask(s, "POST", "/containers/create", `{"Cmd":["true"],"MacAddress":"02:42:0a:4d:00:09","HostConfig":{`+rootfs+`,"NetworkMode":"container:web"}}`)
+	w = ask(s, "POST", "/containers/create", `{"Cmd":["true"],"MacAddress":"02:42:0a:4d:00:09","HostConfig":{`+rootfs+`,"NetworkMode":"container:web","IpcMode":"container:web","PidMode":"container:web"}}`)
 	if want := `{"Id":"` + string(ctrID) + `","Warnings":[]}`; w.Code != 201 || strings.TrimSpace(w.Body.String()) != want {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
-	if q := f.requests[1]; string(q.HostConfig.NetworkMode) != "container:"+string(ctrID) || q.Config.Hostname != ctrID.Short() || len(q.Networking.EndpointsConfig) > 0 {
+	donor := "container:" + string(ctrID)
+	if q := f.requests[1]; string(q.HostConfig.NetworkMode) != donor || string(q.HostConfig.IpcMode) != donor || string(q.HostConfig.PidMode) != donor || q.Config.Hostname != ctrID.Short() || len(q.Networking.EndpointsConfig) > 0 {
 		t.Errorf("%+v %+v", q.HostConfig, q.Networking)
 	}
 }

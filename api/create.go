@@ -177,20 +177,30 @@ func fillHostConfig(h *container.HostConfig) {
 	}
 }
 
-// borrow fills in what a container takes over from the one whose network stack
-// it joins. One that does not exist is the start's business.
+// borrow fills in what a container takes over from those whose namespaces it
+// joins. One that does not exist is the start's business.
 func (s *Server) borrow(q runtime.Request) {
-	donor, borrows := strings.CutPrefix(string(q.HostConfig.NetworkMode), "container:")
-	if !borrows || donor == "" {
-		return
+	h := q.HostConfig
+	s.nameDonor((*string)(&h.IpcMode))
+	s.nameDonor((*string)(&h.PidMode))
+	if c, borrows := s.nameDonor((*string)(&h.NetworkMode)); borrows {
+		q.Config.Hostname, q.Config.Domainname = hostnameOf(c), c.Config.Domainname
 	}
-	c, err := s.containers.Get(donor)
+}
+
+// nameDonor writes a donor's ID into the mode of a namespace: a name may be
+// given to another container later; an ID may not.
+func (s *Server) nameDonor(mode *string) (donor runtime.Container, borrows bool) {
+	ref, borrows := strings.CutPrefix(*mode, "container:")
+	if !borrows || ref == "" {
+		return donor, false
+	}
+	donor, err := s.containers.Get(ref)
 	if err != nil {
-		return
+		return donor, false
 	}
-	// A name may be given to another container later; an ID may not.
-	q.HostConfig.NetworkMode = container.NetworkMode("container:" + string(c.ID))
-	q.Config.Hostname, q.Config.Domainname = hostnameOf(c), c.Config.Domainname
+	*mode = "container:" + string(donor.ID)
+	return donor, true
 }
 
 func checkEndpoints(n *apinetwork.NetworkingConfig, v version) error {

@@ -172,6 +172,10 @@ func TestVolumeSubpath(t *testing.T) {
 	if got := said(t, b, `cat /w/b/f`, mounted(one)); got != "deep" {
 		t.Error(got)
 	}
+	one.VolumeOptions.Subpath = "no/such"
+	if err := b.Start(t.Context(), b.create(t, "true", mounted(one)).Name); err == nil || !strings.Contains(err.Error(), "cannot access path ") {
+		t.Error(err)
+	}
 }
 
 func TestAnonymousVolumes(t *testing.T) {

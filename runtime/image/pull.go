@@ -68,7 +68,7 @@ func (s *Store) Pull(ctx context.Context, ref string, want ocispec.Platform, c C
 	}
 	p := pull{s: s, in: s.ingest(), tell: serial(tell), named: named}
 	defer p.in.done()
-	p.tell(jsonstream.Message{ID: tag, Status: "Pulling from " + reference.FamiliarName(reference.TrimNamed(named))})
+	p.tell(jsonstream.Message{ID: tag, Status: "Pulling from " + reference.Path(named)})
 	if err := p.fetch(ctx, picked, found.Digest, want); err != nil {
 		return refused("pull", named, err)
 	}
@@ -116,11 +116,15 @@ func (p pull) fetch(ctx context.Context, from v1.Image, top v1.Hash, want ocispe
 	if len(layers) != len(diffs) {
 		return linkspan.Errorf(linkspan.ErrInvalid, "invalid image: a configuration of %d layers with %d of them", len(diffs), len(layers))
 	}
-	had := p.has(config)
+	held, named := p.has(config)
+	layered := p
+	if held {
+		layered.tell = func(jsonstream.Message) {} // nothing is on its way
+	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(transfers)
 	for n, layer := range layers {
-		group.Go(func() error { return p.layer(gctx, layer, diffs[n]) })
+		group.Go(func() error { return layered.layer(gctx, layer, diffs[n]) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
@@ -144,19 +148,20 @@ func (p pull) fetch(ctx context.Context, from v1.Image, top v1.Hash, want ocispe
 	p.s.event("pull", reference.FamiliarString(p.named), reference.FamiliarName(p.named), i.Spec.Config.Labels)
 	p.tell(jsonstream.Message{Status: "Digest: " + top.String()})
 	status := "Status: Downloaded newer image for "
-	if had {
+	if named {
 		status = "Status: Image is up to date for "
 	}
 	p.tell(jsonstream.Message{Status: status + reference.FamiliarString(p.named)})
 	return nil
 }
 
-// has tells whether the name stands for this very image already.
-func (p pull) has(config []byte) bool {
+// has tells whether this very image is here already, and by this name.
+func (p pull) has(config []byte) (held, named bool) {
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
 	id := digest.FromBytes(config)
-	return p.s.tags[p.named.String()] == id || p.s.images[id] != nil && p.s.names[p.named.String()] == id
+	held = p.s.images[id] != nil
+	return held, p.s.tags[p.named.String()] == id || held && p.s.names[p.named.String()] == id
 }
 
 // check refuses an image that came alone and is for another platform than was

@@ -48,8 +48,16 @@ func (s *Store) Push(ctx context.Context, ref string, all bool, c Credentials, t
 		return linkspan.Errorf(linkspan.ErrNotFound, "An image does not exist locally with the tag: %s", reference.FamiliarName(named))
 	}
 	tell = serial(tell)
+	to, err := s.remoteName(targets[0])
+	if err != nil {
+		return refused("push", named, err)
+	}
+	// What a registry refuses at once is refused before any report.
+	announce := sync.OnceFunc(func() {
+		tell(jsonstream.Message{Status: "The push refers to repository [" + to.Context().Name() + "]"})
+	})
 	for _, target := range targets {
-		if err := s.push(ctx, target, c, tell); err != nil {
+		if err := s.push(ctx, target, c, announce, tell); err != nil {
 			return refused("push", target, err)
 		}
 	}
@@ -71,7 +79,7 @@ func (s *Store) tagsOf(named reference.Named) []reference.Named {
 	return names
 }
 
-func (s *Store) push(ctx context.Context, named reference.Named, c Credentials, tell Progress) error {
+func (s *Store) push(ctx context.Context, named reference.Named, c Credentials, announce func(), tell Progress) error {
 	at, err := s.remoteName(named)
 	if err != nil {
 		return err
@@ -96,7 +104,7 @@ func (s *Store) push(ctx context.Context, named reference.Named, c Credentials, 
 	if err != nil {
 		return err
 	}
-	if err := s.upload(ctx, pusher, at.Context(), m, tell); err != nil {
+	if err := s.upload(ctx, pusher, at.Context(), m, announce, tell); err != nil {
 		return err
 	}
 	if err := pusher.Push(ctx, at, whole); err != nil {
@@ -133,9 +141,7 @@ func (s *Store) nameDigest(id digest.Digest, named reference.Named, d digest.Dig
 	return s.saveReferences()
 }
 
-func (s *Store) upload(ctx context.Context, pusher *remote.Pusher, to name.Repository, m ocispec.Manifest, tell Progress) error {
-	// What a registry refuses at once is refused before any report.
-	announce := sync.OnceFunc(func() { tell(jsonstream.Message{Status: "The push refers to repository [" + to.Name() + "]"}) })
+func (s *Store) upload(ctx context.Context, pusher *remote.Pusher, to name.Repository, m ocispec.Manifest, announce func(), tell Progress) error {
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(transfers)
 	for _, d := range m.Layers {

@@ -93,7 +93,7 @@ func TestPushAndPull(t *testing.T) {
 	other := open(t)
 	said = nil
 	must(t, other.Pull(t.Context(), ref, ocispec.Platform{}, Credentials{}, said.tell))
-	if !said.has("1: Pulling from "+h.host+"/lab/tool") || !said.has("Status: Downloaded newer image for "+ref) {
+	if !said.has("1: Pulling from lab/tool") || !said.has("Status: Downloaded newer image for "+ref) {
 		t.Error(said)
 	}
 	got, err := other.Get(pushed.Digests[0])
@@ -107,7 +107,7 @@ func TestPushAndPull(t *testing.T) {
 	fetched := h.blobs.Load()
 	said = nil
 	must(t, other.Pull(t.Context(), ref, ocispec.Platform{}, Credentials{}, said.tell))
-	if !said.has("Already exists") || !said.has("Status: Image is up to date for "+ref) {
+	if said.has("Already exists") || !said.has("Status: Image is up to date for "+ref) {
 		t.Error(said)
 	}
 	if more := h.blobs.Load() - fetched; more > 1 { // the configuration
@@ -115,7 +115,12 @@ func TestPushAndPull(t *testing.T) {
 	}
 	// What came by pull is pushed again with the same manifest.
 	must(t, other.Tag(ref, h.host+"/copy:2"))
-	must(t, other.Push(t.Context(), h.host+"/copy", true, Credentials{}, quietly))
+	must(t, other.Tag(ref, h.host+"/copy:3"))
+	said = nil
+	must(t, other.Push(t.Context(), h.host+"/copy", true, Credentials{}, said.tell))
+	if n := strings.Count(strings.Join(said, "\n"), "The push refers to repository"); n != 1 || !said.has("3: digest: sha256:") {
+		t.Error(said)
+	}
 	copied, err := other.Get(h.host + "/copy:2")
 	must(t, err)
 	_, want, _ := strings.Cut(pushed.Digests[0], "@")

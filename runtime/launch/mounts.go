@@ -173,7 +173,11 @@ func takeSources(mounts []Mount) ([]source, error) {
 		fd, err := takeSource(m, flags)
 		if err != nil {
 			drop(taken)
-			return nil, doing("taking "+path.Join(m.Source, m.Subpath)+" for "+m.Target, err)
+			what := "taking " + m.Source + " for " + m.Target
+			if m.Subpath != "" {
+				what = "cannot access path " + path.Join(m.Source, m.Subpath) + " for " + m.Target
+			}
+			return nil, doing(what, err)
 		}
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil {
