@@ -34,7 +34,6 @@ func Kinds() op.Kinds {
 		"nft-user":     AddUserTable{},
 		"nft-put":      PutElements{},
 		"nft-resolver": AddResolver{},
-		"nft-switch":   SwitchElements{},
 
 		"nft-guard":      AddGuard{},
 		"nft-guard-port": GuardPort{},

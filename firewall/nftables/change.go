@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/kernel"
@@ -18,21 +19,22 @@ import (
 // meets a set that lacks both.
 type ChangeElements struct{ Delete, Add []Element }
 
-// Do makes the change. What is done already is passed over.
+// Do makes the change. What is done already is passed over. An element that is
+// there with another value is somebody else's: linkspan.ErrConflict.
 func (o ChangeElements) Do(_ context.Context, h *kernel.Host) error {
-	return o.swap(h, o.Delete, o.Add)
+	return o.change(h, o.Delete, o.Add)
 }
 
 // Undo goes back.
 func (o ChangeElements) Undo(_ context.Context, h *kernel.Host) error {
-	err := o.swap(h, o.Add, o.Delete)
-	if err != nil && errors.Is(err, linkspan.ErrUnavailable) {
+	err := o.change(h, o.Add, o.Delete)
+	if errors.Is(err, linkspan.ErrUnavailable) {
 		return nil // the table is gone: with it the elements
 	}
 	return err
 }
 
-func (o ChangeElements) swap(h *kernel.Host, remove, add []Element) error {
+func (o ChangeElements) change(h *kernel.Host, remove, add []Element) error {
 	table := base()
 	gone, err := AddElements{remove}.encode(table)
 	if err != nil {
@@ -42,29 +44,44 @@ func (o ChangeElements) swap(h *kernel.Host, remove, add []Element) error {
 	if err != nil {
 		return err
 	}
-	err = h.Transact(table.ns, func(conn *nftables.Conn) error {
-		found, findErr := table.find(conn)
-		if findErr != nil {
-			return findErr
+	// The kernel is not asked first for what there is: of thousands of elements it
+	// would list all.
+	err = o.transact(h, table, func(*nftables.Conn) ([]element, []element, error) { return gone, fresh, nil })
+	if isMissing(err) {
+		err = o.transact(h, table, func(conn *nftables.Conn) ([]element, []element, error) {
+			present, _, goneErr := compare(conn, table, gone)
+			_, missing, freshErr := compare(conn, table, fresh)
+			return present, missing, errors.Join(goneErr, freshErr)
+		})
+	}
+	switch {
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
+		return linkspan.Errorf(linkspan.ErrConflict, "changing elements %s to %s: one is there already (see: %s): %w", AddElements{remove}.words(), AddElements{add}.words(), table.show(), err)
+	case err != nil:
+		return fmt.Errorf("changing elements %s to %s: %w", AddElements{remove}.words(), AddElements{add}.words(), err)
+	}
+	return nil
+}
+
+// transact deletes and adds what choose returns.
+func (o ChangeElements) transact(h *kernel.Host, table ruleset, choose func(*nftables.Conn) (gone, fresh []element, err error)) error {
+	return h.Transact(table.ns, func(conn *nftables.Conn) error {
+		found, err := table.find(conn)
+		if err != nil {
+			return err
 		}
 		if !found {
 			return linkspan.Errorf(linkspan.ErrUnavailable, "table %s is missing: somebody flushed it (see: %s tables)", table.name(), table.list())
 		}
-		present, _, goneErr := compare(conn, table, gone)
-		_, missing, freshErr := compare(conn, table, fresh)
-		errs := []error{goneErr, freshErr}
-		for _, e := range bundled(present) {
-			errs = append(errs, conn.SetDeleteElements(e.set, e.items))
+		gone, fresh, err := choose(conn)
+		for _, e := range slices.Backward(bundled(gone)) {
+			err = errors.Join(err, conn.SetDeleteElements(e.set, e.items))
 		}
-		for _, e := range bundled(missing) {
-			errs = append(errs, conn.SetAddElements(e.set, e.items))
+		for _, e := range bundled(fresh) {
+			err = errors.Join(err, conn.SetAddElements(e.set, e.items))
 		}
-		return errors.Join(errs...)
+		return err
 	})
-	if err != nil {
-		return fmt.Errorf("changing elements %s to %s: %w", AddElements{remove}.words(), AddElements{add}.words(), err)
-	}
-	return nil
 }
 
 // Check looks for the new elements.
@@ -75,20 +92,15 @@ func (o ChangeElements) Check(ctx context.Context, h *kernel.Host) error {
 func (o ChangeElements) String() string {
 	var text strings.Builder
 	text.WriteString("nft -f - <<'EOF'\n")
-	for _, e := range o.Delete {
-		fmt.Fprintf(&text, "delete element inet linkspan %s { %s }\n", e.Set, e.keyWords())
+	for _, e := range slices.Backward(o.Delete) {
+		e.Value = "" // nft wants none to delete
+		fmt.Fprintf(&text, "delete element inet linkspan %s { %s }\n", e.Set, e.words())
 	}
 	for _, e := range o.Add {
 		fmt.Fprintf(&text, "add element inet linkspan %s { %s }\n", e.Set, e.words())
 	}
 	text.WriteString("EOF")
 	return text.String()
-}
-
-// keyWords are the words without the value, as nft wants them to delete.
-func (e Element) keyWords() string {
-	e.Value = ""
-	return e.words()
 }
 
 // Thing names the elements by the first of them, whose key is their network's
