@@ -118,6 +118,10 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 		}
 		c.describe(ctx, r.endpoints...)
 	}
+	if err := c.followTargets(ctx, owner); err != nil {
+		attachment.close()
+		return Attachment{}, setUpError(errors.Join(err, c.Detach(context.WithoutCancel(ctx), owner)))
+	}
 	c.announceNames(owner)
 	c.refreshLinkers(owner)
 	c.startAnnouncing(r.links)
@@ -286,6 +290,7 @@ func liveOf(t store.Tables, owner linkspan.ID) (r reservation, found bool) {
 
 func (c *Controller) finishSandbox(ctx context.Context, r reservation) (tell func(), err error) {
 	c.silence(r)
+	c.note("taking the links of container "+r.sandbox.Value.Owner.Short()+" back", c.followTargets(ctx, r.sandbox.Value.Owner))
 	undone, err := c.takeAway(ctx, r)
 	c.refreshLinkers(r.sandbox.Value.Owner)
 	var left []Event

@@ -32,10 +32,10 @@ func publishing(c *controller.Container) {
 }
 
 // accept accepts connections in a namespace and closes them.
-func accept(t *testing.T, m *nstest.Machine, ns, address string) {
+func accept(t *testing.T, m *nstest.Machine, ns, network, address string) {
 	t.Helper()
 	var listener net.Listener
-	must(t, m.Host().Inside(ns, func() (err error) { listener, err = net.Listen("tcp4", address); return err }))
+	must(t, m.Host().Inside(ns, func() (err error) { listener, err = net.Listen(network, address); return err }))
 	t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {
@@ -69,7 +69,7 @@ func TestSwitchBackend(t *testing.T) {
 	d := start(t, m, r, backend(nftables.Backend{}))
 	d.network(t, "lab", subnet("10.77.0.0/24"))
 	a := d.run(t, spec("web", "lab", ip4("10.77.0.2"), publishing))
-	accept(t, m, nsOf(a), "10.77.0.2:80")
+	accept(t, m, nsOf(a), "tcp4", "10.77.0.2:80")
 	must(t, connect(lan, "192.0.2.1:8080", 20*time.Second))
 
 	ctx, stop := context.WithCancel(context.Background())

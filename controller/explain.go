@@ -74,7 +74,7 @@ func (c *Controller) ExplainAttach(ctr Container) (op.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	space, err := c.portSpace(cfg.Ports)
+	space, err := c.portSpace(cfg.Owner, cfg.Ports)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func (c *Controller) ExplainUnpublish(owner linkspan.ID, wishes []sandbox.Wish) 
 }
 
 func (c *Controller) explainWishes(owner linkspan.ID, wishes []sandbox.Wish, change func(*store.Config) error) (undo, do op.Plan, err error) {
-	space, err := c.portSpace(wishes)
+	space, err := c.portSpace(owner, wishes)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -80,21 +80,25 @@ func (c *Controller) LinkTarget(name string) (target linkspan.ID, found bool) {
 // Unlink takes one link from the container that has it, by the name that it gives
 // its target: web/db.
 func (c *Controller) Unlink(name string) error {
-	var owner linkspan.ID
+	var owner, target linkspan.ID
 	err := c.o.Store.Update(func(t store.Tables) error {
 		row, l, err := findLink(t, name)
 		if err != nil {
 			return err
 		}
-		owner = row.Value.Owner
+		owner, target = row.Value.Owner, l.Target
 		row.Value.Links = slices.DeleteFunc(slices.Clone(row.Value.Links), func(other store.Link) bool { return other == l })
 		t.Configs.Put(owner, row)
 		return nil
 	})
-	if err == nil {
-		c.refresh(owner)
+	if err != nil {
+		return err
 	}
-	return err
+	c.refresh(owner)
+	if !c.live(target) {
+		return nil
+	}
+	return c.followPorts(c.life, target)
 }
 
 // findLink finds who has a link, and the link, by its name.

@@ -83,7 +83,7 @@ func checkLinks(t store.Tables, cfg store.Config) error {
 		if !ok {
 			return linkspan.Errorf(linkspan.ErrNotFound, "No such container: %s (linked to as %s)", l.Target, l.Alias)
 		}
-		if live, ok := sandboxOf(t, l.Target); !ok || live.Phase == store.Deleting {
+		if live, ok := sandboxOf(t, l.Target); !ok || live.Phase != store.Ready {
 			return linkspan.Errorf(linkspan.ErrConflict, "Cannot link to a non running container: /%s AS /%s/%s", target.Value.Name, cfg.Name, l.Alias)
 		}
 		if !onDefault(target.Value) {

@@ -45,7 +45,7 @@ func TestRulesComeBack(t *testing.T) {
 			d := start(t, m, newRoots(t), backend(c.backend))
 			d.network(t, "lab", subnet("10.77.0.0/24"))
 			a := d.run(t, spec("web", "lab", ip4("10.77.0.2"), publishing))
-			accept(t, m, nsOf(a), "10.77.0.2:80")
+			accept(t, m, nsOf(a), "tcp4", "10.77.0.2:80")
 			must(t, connect(lan, "192.0.2.1:8080", 20*time.Second))
 			want := m.Sh(t, c.dump)
 			const strange = "nft -s list table inet strange"

@@ -345,7 +345,7 @@ func TestOverlayGateway(t *testing.T) {
 	for _, id := range live {
 		address = h.Settings(id).Networks["lab"].IPAddress
 	}
-	accept(t, h.m, nsOf(web), netip.AddrPortFrom(address, 80).String())
+	accept(t, h.m, nsOf(web), "tcp4", netip.AddrPortFrom(address, 80).String())
 	must(t, connect(lan, "198.51.100.1:8080", 20*time.Second))
 	h.m.Sh(t, "nsenter --net=/run/netns/"+nsOf(web)+" ping -n -c1 -W10 198.51.100.2")
 

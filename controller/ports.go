@@ -24,6 +24,7 @@ type portSpace struct {
 	first, last uint16 // of what the engine may choose from
 	reserved    func(uint16) bool
 	ipv6        bool // programs can listen on it
+	apart       apartBridge
 
 	// busy are ports that turned out to be held by somebody else.
 	busy map[busyPort]bool
@@ -34,13 +35,13 @@ type busyPort struct {
 	at       netip.AddrPort
 }
 
-// portSpace reads what the host has to give, if the wishes ask for anything.
-func (c *Controller) portSpace(wishes []sandbox.Wish) (portSpace, error) {
-	space := portSpace{busy: make(map[busyPort]bool)}
-	if len(wishes) == 0 {
-		return space, nil
+// portSpace reads what the host has to give to a container, if the wishes ask for
+// anything.
+func (c *Controller) portSpace(owner linkspan.ID, wishes []sandbox.Wish) (space portSpace, err error) {
+	space.busy = make(map[busyPort]bool)
+	if space.apart, err = c.apart(owner); err != nil || len(wishes) == 0 {
+		return space, err
 	}
-	var err error
 	space.first, space.last, space.reserved, err = c.o.Host.PortRange()
 	space.ipv6 = c.o.Host.ListensIPv6()
 	return space, err
@@ -119,8 +120,9 @@ type chooser struct {
 // choosePorts gives a container's wishes ports of the host that nobody has. A
 // refusal names who has them.
 func (c *Controller) choosePorts(t store.Tables, cfg store.Config, s sandbox.Sandbox, picked store.Gateways, links []link, space portSpace) (store.Row[store.Ports], error) {
-	row := store.Row[store.Ports]{}
+	row := store.Row[store.Ports]{Value: store.Ports{Ways: waysInto(t, cfg, s, space.apart)}}
 	if len(cfg.Ports) == 0 {
+		row.Plan = c.portsPlan(row.Value)
 		return row, nil
 	}
 	four, six, err := c.ways(picked, links)
@@ -144,7 +146,7 @@ func (c *Controller) choosePorts(t store.Tables, cfg store.Config, s sandbox.San
 		}
 		x.given = append(x.given, chosen...)
 	}
-	row.Value = store.Ports{Ports: sandbox.Merge(x.given), Bridge4: four.bridge, Bridge6: six.bridge}
+	row.Value.Ports, row.Value.Bridge4, row.Value.Bridge6 = sandbox.Merge(x.given), four.bridge, six.bridge
 	row.Plan = c.portsPlan(row.Value)
 	return row, nil
 }
@@ -329,8 +331,8 @@ func (x *chooser) at(ports []sandbox.Port, first uint16) ([]sandbox.Port, error)
 	return chosen, nil
 }
 
-// portsPlan makes the firewall lead the ports to the container, and connection
-// tracking follow.
+// portsPlan makes the firewall lead the ports to the container, connection
+// tracking follow, and links reach it.
 func (c *Controller) portsPlan(v store.Ports) op.Plan {
 	var four, six []sandbox.Port
 	for _, p := range v.Ports {
@@ -347,7 +349,7 @@ func (c *Controller) portsPlan(v store.Ports) op.Plan {
 		plan = append(c.rulesFor(v.Bridge4, four), c.rulesFor(v.Bridge6, six)...)
 	}
 	drop, fresh := flowSteps(v)
-	return slices.Concat(drop, plan, fresh)
+	return slices.Concat(drop, plan, fresh, c.waysPlan(v.Ways))
 }
 
 // flowSteps are what connection tracking needs before the rules, and after: not

@@ -57,7 +57,7 @@ func (c *Controller) reservePorts(t store.Tables, owner linkspan.ID, id linkspan
 	links := linksOf(t, id)
 	picked, _ := c.gateways(live.Value, links)
 	row, err := c.choosePorts(t, config.Value, live.Value, picked, links, space)
-	if err == nil && len(row.Value.Ports) > 0 {
+	if err == nil && !row.Value.Empty() {
 		row.Phase = store.Creating
 		t.Ports.Put(id, row)
 	}
@@ -116,7 +116,7 @@ func (c *Controller) portSpaceOf(owner linkspan.ID) (portSpace, error) {
 		config, _ := t.Configs.Get(owner)
 		wishes = config.Value.Ports
 	})
-	return c.portSpace(wishes)
+	return c.portSpace(owner, wishes)
 }
 
 // followPorts makes what is published of a live container follow its wishes and
@@ -208,25 +208,27 @@ func (c *Controller) rulesChange(old, fresh store.Row[store.Ports]) portsChange 
 	}
 	gone, added := old.Value, fresh.Value
 	gone.Ports, added.Ports = notIn(old.Value.Ports, fresh.Value.Ports), notIn(fresh.Value.Ports, old.Value.Ports)
+	gone.Ways, added.Ways = notIn(old.Value.Ways, fresh.Value.Ways), notIn(fresh.Value.Ways, old.Value.Ways)
 	switcher, can := c.o.Firewall.(firewall.Switcher)
 	if !can || gone.Bridge4 != gone.Bridge6 && gone.Bridge4 != "" && gone.Bridge6 != "" {
 		return portsChange{first: c.portsPlan(gone), then: c.portsPlan(added)}
 	}
 	drop, _ := flowSteps(gone)
 	_, clear := flowSteps(added)
-	return portsChange{then: append(switcher.Switch(cmp.Or(added.Bridge4, added.Bridge6), gone.Ports, added.Ports), clear...), last: drop}
+	change := switcher.Switch(cmp.Or(added.Bridge4, added.Bridge6), gone.Ports, added.Ports)
+	return portsChange{then: slices.Concat(change, clear, c.waysPlan(added.Ways)), last: slices.Concat(drop, c.waysPlan(gone.Ways))}
 }
 
-// notIn returns the ports of a that are not in b.
-func notIn(a, b []sandbox.Port) []sandbox.Port {
-	return slices.DeleteFunc(slices.Clone(a), func(p sandbox.Port) bool {
-		return slices.ContainsFunc(b, func(q sandbox.Port) bool { return reflect.DeepEqual(p, q) })
+// notIn returns those of a that are not in b.
+func notIn[T any](a, b []T) []T {
+	return slices.DeleteFunc(slices.Clone(a), func(p T) bool {
+		return slices.ContainsFunc(b, func(q T) bool { return reflect.DeepEqual(p, q) })
 	})
 }
 
 func (c *Controller) putPorts(id linkspan.ID, row store.Row[store.Ports]) error {
 	return c.o.Store.Defer(func(t store.Tables) error {
-		if _, alive := t.Sandboxes.Get(id); !alive || len(row.Value.Ports) == 0 && len(row.Plan) == 0 {
+		if _, alive := t.Sandboxes.Get(id); !alive || row.Value.Empty() && len(row.Plan) == 0 {
 			t.Ports.Delete(id)
 			return nil
 		}

@@ -58,7 +58,7 @@ func (r reservation) put(t store.Tables, phase store.Phase) {
 		r.gateways.Phase = phase
 		t.Gateways.Put(id, r.gateways)
 	}
-	if len(r.ports.Value.Ports) > 0 {
+	if !r.ports.Value.Empty() {
 		r.ports.Phase = phase
 		t.Ports.Put(id, r.ports)
 	}

@@ -54,10 +54,11 @@ func (c *Controller) settle(ctx context.Context, owner linkspan.ID, host hostFil
 	if err != nil {
 		return err
 	}
-	if err := c.ensureResolver(live); err != nil {
+	if err := errors.Join(c.ensureResolver(live), c.followTargets(ctx, owner)); err != nil {
 		return err
 	}
 	c.announceNames(owner)
+	c.refreshLinkers(owner)
 	return nil
 }
 

@@ -231,7 +231,7 @@ func (c *Controller) publishAnswered(ctx context.Context, r *reservation, a *Att
 		fresh, err = c.reservePorts(t, owner, id, space)
 		return err
 	})
-	if err != nil || len(fresh.Value.Ports) == 0 {
+	if err != nil || fresh.Value.Empty() {
 		return err
 	}
 	if fresh, _, a.Holds, err = c.hold(owner, id, fresh, space, nil); err != nil {

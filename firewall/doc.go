@@ -27,7 +27,8 @@
 //   - Packets that leave a network for elsewhere bear the machine's address.
 //   - Between containers of one network nothing is in the way. With ICC off the
 //     driver isolates the bridge ports, and the firewall shuts the way around:
-//     by the gateway, which would route a packet back out of the same bridge.
+//     by the gateway, which would route a packet back out of the same bridge. It
+//     is the way of those that have a link (see Linker).
 //
 // Accepting is only ever our own opinion: another table, or a FORWARD policy of
 // drop, may still refuse, and is left alone.

@@ -182,6 +182,16 @@ type Switcher interface {
 	Switch(bridge string, old, fresh []sandbox.Port) op.Plan
 }
 
+// Linker is a Backend that lets containers through to others of a network that
+// keeps them apart (Network.ICC is off).
+type Linker interface {
+	// Links plans that the links' askers reach what they lead to. The network on
+	// the bridge must have been done. The ports of the bridge stay isolated: what
+	// is let through goes by the host, which the containers' neighbour tables must
+	// say.
+	Links(bridge string, links []sandbox.Link) op.Plan
+}
+
 // Mender is a Backend that finds what somebody took away, of many ops at once.
 type Mender interface {
 	// Mend plans to put back what is missing of ops that were done. It reads
@@ -197,6 +207,7 @@ type Mender interface {
 type Whole interface {
 	Backend
 	Switcher
+	Linker
 	Mender
 }
 

@@ -37,6 +37,7 @@ func kernelKinds() Kinds {
 		"tunnel":    SetTunnel{},
 		"station":   SetStation{},
 		"neighbour": SetNeighbour{},
+		"pin":       PinNeighbour{},
 
 		"rate":  LimitRate{},
 		"netem": Netem{},

@@ -54,6 +54,10 @@ func plainSpecimens() []specimen {
 	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
 	return []specimen{
 		{
+			name: "pinned neighbour", setup: withUp, op: op.PinNeighbour{NS: "box", Link: "eth0", Address: addr("10.77.0.9"), MAC: macBridge},
+			said: "ip -n box neigh replace 10.77.0.9 lladdr 02:42:0a:4d:00:01 dev eth0 nud permanent", again: true, check: "10.77.0.9",
+		},
+		{
 			name: "bridge", op: op.AddBridge{Name: "br0", MAC: macBridge},
 			said: "ip link add name br0 address 02:42:0a:4d:00:01 group 27763 type bridge", check: "br0",
 			half:    []string{"ip link set br0 up", "ip link set br0 address 02:00:00:00:00:07", "ip link add v0 group 27763 master br0 type veth peer name p0; ip link del v0"},

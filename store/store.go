@@ -50,12 +50,17 @@ type Cursor struct {
 	IPv6 netip.Addr `json:",omitzero"`
 }
 
-// Ports is the record of what is published of a sandbox, and of the bridges by
-// which each family of addresses reaches it.
+// Ports is the record of what the firewall lets into a sandbox: what is published
+// of it, with the bridges by which each family of addresses reaches it, and the
+// ways of links.
 type Ports struct {
 	Ports            []sandbox.Port
 	Bridge4, Bridge6 string `json:",omitempty"`
+	Ways             []Way  `json:",omitempty"`
 }
+
+// Empty tells whether nothing is let in.
+func (p Ports) Empty() bool { return len(p.Ports) == 0 && len(p.Ways) == 0 }
 
 // Options say where a Store lives.
 type Options struct {

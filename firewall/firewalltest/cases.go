@@ -60,6 +60,16 @@ func Ports() map[string][]sandbox.Port {
 	}
 }
 
+// Links returns who may ask whom on network icc-off.
+func Links() []sandbox.Link {
+	addr := netip.MustParseAddr
+	return []sandbox.Link{
+		{From: addr("10.77.0.3"), Protocol: sandbox.TCP, To: netip.AddrPortFrom(addr("10.77.0.2"), 80), Count: 1},
+		{From: addr("10.77.0.3"), Protocol: sandbox.UDP, To: netip.AddrPortFrom(addr("10.77.0.2"), 5000), Count: 10},
+		{From: addr("fd77::3"), Protocol: sandbox.SCTP, To: netip.AddrPortFrom(addr("fd77::2"), 9), Count: 1},
+	}
+}
+
 // Plans returns all kinds of plan, by name: for golden files and stored plans.
 func Plans(backend firewall.Backend) map[string]op.Plan {
 	all := map[string]op.Plan{"base": backend.Base(), "resolver": backend.Resolver("box", 5301, 5302)}
@@ -68,6 +78,9 @@ func Plans(backend firewall.Backend) map[string]op.Plan {
 	}
 	for name, ports := range Ports() {
 		all[name] = backend.Ports("br-lab", ports)
+	}
+	if linker, ok := backend.(firewall.Linker); ok {
+		all["links"] = linker.Links("br-lab", Links())
 	}
 	return all
 }

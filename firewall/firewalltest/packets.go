@@ -81,6 +81,10 @@ func within() []probe {
 		{from: "host", network: "tcp", to: "10.77.0.2", sees: "10.77.0.1", why: "host to container"},
 		{from: "a2", network: "tcp", to: "192.0.2.1", sees: "10.77.0.2", why: "container to host"},
 		{from: "c2", network: "tcp", to: "10.81.0.3", sees: stopped, why: "ICC off, by the gateway"},
+		{from: "c3", network: "tcp", to: "10.81.0.2", sees: "10.81.0.3", why: "ICC off, linked"},
+		{from: "c3", network: "udp", to: "10.81.0.2:50005", sees: "10.81.0.3", why: "ICC off, linked by a range"},
+		{from: "c3", network: "udp", to: "10.81.0.2", sees: stopped, why: "ICC off, linked for another protocol"},
+		{from: "c3", network: "tcp", to: "10.81.0.2:50005", sees: stopped, why: "ICC off, linked for another port"},
 		{from: "c2", network: "udp", to: "192.0.2.2", sees: "192.0.2.1", why: "ICC off, to elsewhere"},
 	}
 }

@@ -75,6 +75,13 @@ func newTown(t *testing.T, backend firewall.Backend) town {
 	for _, p := range openings() {
 		w.plan = append(w.plan, backend.Ports(p.bridge, p.ports)...)
 	}
+	if linker, ok := backend.(firewall.Linker); ok {
+		at := netip.MustParseAddrPort
+		w.plan = append(w.plan, linker.Links("br-c", []sandbox.Link{
+			{From: netip.MustParseAddr("10.81.0.3"), Protocol: sandbox.TCP, To: at("10.81.0.2:7"), Count: 1},
+			{From: netip.MustParseAddr("10.81.0.3"), Protocol: sandbox.UDP, To: at("10.81.0.2:50000"), Count: 10},
+		})...)
+	}
 	for name, m := range w.machines {
 		hosts := []string{"0.0.0.0", "::"}
 		if name == "host" { // UDP must answer from the address that was asked

@@ -62,10 +62,6 @@ func (l *list) add(table, chain, format string, args ...any) {
 
 func (b Backend) networkRules(n firewall.Network, ipv6 bool) []Rule {
 	l, br := list{ipv6: ipv6}, n.Bridge
-	within := "ACCEPT"
-	if !n.ICC {
-		within = "DROP"
-	}
 	if n.Internal {
 		l.add("filter", "LINKSPAN-INTERNAL", "-i %s ! -o %s -j DROP", br, br)
 		l.add("filter", "LINKSPAN-INTERNAL", "! -i %s -o %s -j DROP", br, br)
@@ -73,7 +69,12 @@ func (b Backend) networkRules(n firewall.Network, ipv6 bool) []Rule {
 		l.add("filter", "LINKSPAN-KNOWN", "-o %s -j ACCEPT", br)
 		l.add("filter", "LINKSPAN-KNOWN", "-i %s -j ACCEPT", br)
 	}
-	l.add("filter", "LINKSPAN-INTO", "-i %s -o %s -j %s", br, br, within)
+	if n.ICC {
+		l.add("filter", "LINKSPAN-INTO", "-i %s -o %s -j ACCEPT", br, br)
+	} else {
+		l.add("filter", "LINKSPAN-INTO", "-i %s -o %s -j LINKSPAN-LINKED", br, br)
+		l.add("filter", "LINKSPAN-INTO", "-i %s -o %s -j DROP", br, br)
+	}
 	if !ipv6 {
 		l.add("raw", "LINKSPAN-LOOPBACK", "-i %s -j DROP", br)
 	}
@@ -145,6 +146,21 @@ func (b Backend) Ports(bridge string, ports []sandbox.Port) op.Plan {
 		return nil
 	}
 	return op.Plan{{Why: "Published: " + words + ".", Op: AddRules{Variant: b.Variant, Rules: rules}}}
+}
+
+// Links plans the rules of who may ask whom.
+func (b Backend) Links(bridge string, links []sandbox.Link) op.Plan {
+	if len(links) == 0 {
+		return nil
+	}
+	var rules []Rule
+	words := make([]string, len(links))
+	for i, of := range links {
+		l := list{ipv6: of.To.Addr().Is6()}
+		l.add("filter", "LINKSPAN-LINKED", "-s %s/%d %s-i %s -o %s %s -j ACCEPT", of.From, of.From.BitLen(), destination(of.To.Addr()), bridge, bridge, dport(of.Protocol, of.To.Port(), of.Count))
+		rules, words[i] = append(rules, l.rules...), of.String()
+	}
+	return op.Plan{{Why: "Linked: " + strings.Join(words, ", ") + ".", Op: AddRules{Variant: b.Variant, Rules: rules}}}
 }
 
 // Switch plans that some rules of published ports take the place of others.

@@ -41,6 +41,7 @@ func chains(ipv6 bool) []chain {
 		{table: "filter", name: "LINKSPAN-INTERNAL"},
 		{table: "filter", name: "LINKSPAN-KNOWN"},
 		{table: "filter", name: "LINKSPAN-OPEN"},
+		{table: "filter", name: "LINKSPAN-LINKED"},
 		{table: "filter", name: "LINKSPAN-INTO"},
 		{table: "filter", name: "LINKSPAN-OUT"},
 		{table: "filter", name: "LINKSPAN-FORWARD", rules: []string{

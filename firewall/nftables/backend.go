@@ -58,7 +58,7 @@ func (Backend) Network(n firewall.Network) op.Plan {
 	name := n.Bridge
 	elements := []Element{{Set: "within", Key: []string{name, name}, Value: "accept"}}
 	if !n.ICC {
-		elements[0].Value = "drop"
+		elements[0].Value = "goto apart"
 	}
 	add := func(set, value string, key ...string) {
 		elements = append(elements, Element{Set: set, Key: key, Value: value})

@@ -39,7 +39,7 @@ type AddElements struct{ Elements []Element }
 //
 // The client library cannot ask the kernel to refuse an element that is there
 // (NLM_F_EXCL), and without that flag adding it again succeeds silently. But an
-// existing key with another value is always refused. So the other verdict is
+// existing key with another value is always refused. So another verdict is
 // added and deleted first, in the same transaction: nobody ever sees it. It is
 // done for one map only, because the next transaction waits some 0.1 ms for
 // what was deleted.
@@ -308,13 +308,16 @@ func encodePrefix(text string, length int) ([]nftables.SetElement, error) {
 	return items, nil
 }
 
-// probe returns an element of the exclusive map with the other verdict.
+// probe returns an element of the exclusive map with another verdict.
 func (e element) probe() ([]nftables.SetElement, bool) {
 	if e.Set != exclusive {
 		return nil, false
 	}
 	other := e.items[0]
-	other.VerdictData = &expr.Verdict{Kind: expr.VerdictAccept + expr.VerdictDrop - e.items[0].VerdictData.Kind}
+	other.VerdictData = &expr.Verdict{Kind: expr.VerdictAccept}
+	if e.items[0].VerdictData.Kind == expr.VerdictAccept {
+		other.VerdictData = &expr.Verdict{Kind: expr.VerdictDrop}
+	}
 	return []nftables.SetElement{other}, true
 }
 

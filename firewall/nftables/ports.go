@@ -35,6 +35,20 @@ func (Backend) Ports(bridge string, ports []sandbox.Port) op.Plan {
 	}}
 }
 
+// Links plans elements of the sets of who may ask whom.
+func (Backend) Links(_ string, links []sandbox.Link) op.Plan {
+	if len(links) == 0 {
+		return nil
+	}
+	elements, words := make([]Element, len(links)), make([]string, len(links))
+	for i, l := range links {
+		elements[i] = Element{Set: "linked" + family(l.To.Addr()), Key: []string{l.From.String(), l.To.Addr().String(), l.Protocol, span(l.To.Port(), l.Count)}}
+		words[i] = l.String()
+	}
+	bySet(elements)
+	return op.Plan{{Why: "Linked: " + strings.Join(words, ", ") + ".", Op: AddElements{elements}}}
+}
+
 // bySet puts elements of one set side by side: they fit into one message.
 func bySet(elements []Element) {
 	slices.SortStableFunc(elements, func(a, b Element) int { return strings.Compare(a.Set, b.Set) })

@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/linkspan/linkspan/firewall/nftables"
 	"github.com/linkspan/linkspan/internal/nstest"
@@ -160,8 +164,22 @@ func newServer(t testing.TB, m *nstest.Machine, ns, udp, tcp, name string) serve
 	s := server{elsewhere: make(chan string, 16)}
 	var packets net.PacketConn
 	var stream net.Listener
-	within(t, m, ns, func() (err error) { packets, err = net.ListenPacket("udp", udp); return err })
-	within(t, m, ns, func() (err error) { stream, err = net.Listen("tcp", tcp); return err })
+	// Package net looks once, in whichever namespace it is first, whether a socket
+	// can have both families.
+	family, both := "4", net.ListenConfig{Control: func(network, _ string, conn syscall.RawConn) (err error) {
+		if strings.HasSuffix(network, "4") {
+			return nil
+		}
+		failed := conn.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
+		})
+		return errors.Join(failed, err)
+	}}
+	if strings.HasPrefix(udp, "[") {
+		family = "6"
+	}
+	within(t, m, ns, func() (err error) { packets, err = both.ListenPacket(t.Context(), "udp"+family, udp); return err })
+	within(t, m, ns, func() (err error) { stream, err = both.Listen(t.Context(), "tcp"+family, tcp); return err })
 	t.Cleanup(func() { packets.Close(); stream.Close() })
 	go func() {
 		buf := make([]byte, 1<<16)

@@ -61,6 +61,7 @@ func portSets(family string, addr nftables.SetDatatype) []set {
 		intervals(leads(hashed("ranges", addr, proto, port), addr)),
 		intervals(hashed("guarded", addr, proto, port)),
 		intervals(hashed("allowed", addr, addr, proto, port)),
+		intervals(hashed("linked", addr, addr, proto, port)),
 		hashed("open", addr, proto, port),
 		intervals(hashed("openfrom", addr, addr, proto, port)),
 	}
@@ -182,6 +183,17 @@ func trustedRules() []rule {
 	}
 }
 
+// apartRules decide about packets between containers that are kept apart.
+func apartRules() []rule {
+	rules := []rule{
+		{"ct state established,related accept", "answers pass", append(conntrack(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), verdict(expr.VerdictAccept))},
+	}
+	for _, f := range families() {
+		rules = append(rules, rule{f.words("saddr", "daddr", "proto", "dport") + " @linked" + f.digit + " accept", "who has a link", append(f.load("saddr", "daddr", "proto", "dport"), in("linked"+f.digit), verdict(expr.VerdictAccept))})
+	}
+	return append(rules, rule{"drop", "containers of this network are kept apart", []expr.Any{verdict(expr.VerdictDrop)}})
+}
+
 // directRules let in what is published, at the container's own address.
 func directRules() []rule {
 	var rules []rule
@@ -198,7 +210,7 @@ func directRules() []rule {
 func forwardRules(accept firewall.Mark) []rule {
 	iif, oif := load(expr.MetaKeyIIFNAME, 1), load(expr.MetaKeyOIFNAME, 1)
 	rules := []rule{
-		{"iifname . oifname vmap @within", "one network: accept, or drop if its containers are kept apart", []expr.Any{iif, load(expr.MetaKeyOIFNAME, 2), verdictOf("within")}},
+		{"iifname . oifname vmap @within", "one network: accept, unless its containers are kept apart", []expr.Any{iif, load(expr.MetaKeyOIFNAME, 2), verdictOf("within")}},
 		{"iifname @internal drop", "nothing leaves an internal network", []expr.Any{iif, in("internal"), verdict(expr.VerdictDrop)}},
 		{"oifname @internal drop", "nothing enters an internal network", []expr.Any{oif, in("internal"), verdict(expr.VerdictDrop)}},
 		{"ct state established,related accept", "answers pass", append(conntrack(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), verdict(expr.VerdictAccept))},

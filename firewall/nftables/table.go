@@ -46,6 +46,7 @@ func (o AddTable) table() ruleset {
 		sets:   baseSets(),
 		chains: []chain{
 			{Chain: nftables.Chain{Name: "published"}, rules: publishedRules()},
+			{Chain: nftables.Chain{Name: "apart"}, rules: apartRules()},
 			{Chain: nftables.Chain{Name: "direct"}, rules: directRules()},
 			{Chain: nftables.Chain{Name: "routed"}, rules: routedRules()},
 			{Chain: nftables.Chain{Name: "trusted"}, rules: trustedRules()},
