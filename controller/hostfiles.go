@@ -2,6 +2,7 @@ package controller
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,9 +21,17 @@ import (
 // hostFiles are files of the host that those of a sandbox are made from. They
 // are read before the store is locked.
 type hostFiles struct {
-	hosts, resolvConf []byte
-	hostname          string
-	ipv6              bool // the kernel has IPv6 at all
+	hosts    []byte
+	servers  nameServers // for a stack of its own
+	own      nameServers // for the host's stack
+	hostname string
+	ipv6     bool // the kernel has IPv6 at all
+}
+
+// nameServers is a resolv.conf of the host.
+type nameServers struct {
+	path string
+	text []byte
 }
 
 func (c *Controller) readHostFiles() (hostFiles, error) {
@@ -37,20 +46,30 @@ func (c *Controller) readHostFiles() (hostFiles, error) {
 	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
 		host.ipv6 = true
 	}
-	host.resolvConf, err = c.readResolvConf()
+	if host.own, err = c.readOwnServers(); err != nil {
+		return host, err
+	}
+	host.servers, err = c.readServers()
 	return host, err
 }
 
-func (c *Controller) readResolvConf() ([]byte, error) {
-	if c.o.Defaults.ResolvConf == "" {
-		_, text, err := resolvconf.Source(os.ReadFile)
-		return text, err
+// readServers reads what a sandbox with a stack of its own starts from.
+func (c *Controller) readServers() (nameServers, error) {
+	if c.o.Defaults.ResolvConf != "" {
+		return c.readOwnServers()
 	}
-	text, err := os.ReadFile(c.o.Defaults.ResolvConf)
+	path, text, err := resolvconf.Source(os.ReadFile)
+	return nameServers{path, text}, err
+}
+
+// readOwnServers reads what the host itself goes by.
+func (c *Controller) readOwnServers() (nameServers, error) {
+	path := cmp.Or(c.o.Defaults.ResolvConf, resolvconf.Path)
+	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("reading the host's name servers: %w", err)
+		return nameServers{}, fmt.Errorf("reading the host's name servers: %w", err)
 	}
-	return text, nil
+	return nameServers{path, text}, nil
 }
 
 // followHost keeps all resolvers, and the files that nobody has edited, in step
@@ -61,13 +80,13 @@ func (c *Controller) followHost(ctx context.Context) error {
 	if c.o.Defaults.ResolvConf != "" {
 		paths = []string{c.o.Defaults.ResolvConf}
 	}
-	last, err := c.readResolvConf()
+	last, err := c.readServers()
 	if err != nil {
 		return err
 	}
 	stop, err := resolvconf.Watch(ctx, func() {
-		now, failed := c.readResolvConf()
-		if failed != nil || bytes.Equal(now, last) {
+		now, failed := c.readServers()
+		if failed != nil || now.path == last.path && bytes.Equal(now.text, last.text) {
 			c.note("following the host's name servers", failed)
 			return
 		}

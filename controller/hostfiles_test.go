@@ -9,7 +9,9 @@ import (
 	"time"
 
 	mdns "github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 
+	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/internal/nstest"
 )
 
@@ -97,6 +99,41 @@ func TestHostsNameServersAreFollowed(t *testing.T) {
 	}
 	if got := read(t, edited.ResolvConf); got != "nameserver 192.0.2.99\n" {
 		t.Errorf("an edited resolv.conf was overwritten: %q", got)
+	}
+	d.clear(t)
+}
+
+// A stack of its own does not reach the stub of systemd-resolved: such a
+// container gets what is behind it, and one on the host's stack the stub.
+func TestResolvConfBehindStub(t *testing.T) {
+	const behind = "/run/systemd/resolve/resolv.conf"
+	m := nstest.New(t)
+	stub := filepath.Join(t.TempDir(), "stub.conf")
+	must(t, os.WriteFile(stub, []byte("nameserver 127.0.0.53\n"), 0o644))
+	must(t, os.MkdirAll(filepath.Dir(behind), 0o755))
+	must(t, os.WriteFile(behind, []byte("nameserver 192.0.2.53\n"), 0o644))
+	t.Cleanup(func() { must(t, os.Remove(behind)) })
+	if target, err := os.Readlink("/etc/resolv.conf"); err == nil { // leads to what the machine has in its own /run
+		if !filepath.IsAbs(target) {
+			target = filepath.Join("/etc", target)
+		}
+		must(t, os.MkdirAll(filepath.Dir(target), 0o755))
+		file, err := os.OpenFile(target, os.O_CREATE, 0o644)
+		must(t, err)
+		must(t, file.Close())
+	}
+	must(t, unix.Mount(stub, "/etc/resolv.conf", "", unix.MS_BIND, ""))
+	t.Cleanup(func() { must(t, unix.Unmount("/etc/resolv.conf", 0)) })
+	d := start(t, m, newRoots(t), func(o *controller.Options) { o.Defaults.ResolvConf = "" })
+	d.network(t, "lab", subnet("10.77.0.0/24"))
+	for network, want := range map[string]string{
+		"bridge": "nameserver 192.0.2.53\n\n# Based on host file: '" + behind + "' (legacy)\n",
+		"host":   "nameserver 127.0.0.53\n\n# Based on host file: '/etc/resolv.conf'\n",
+		"lab":    "\n# Based on host file: '" + behind + "' (internal resolver)\n# ExtServers: [host(192.0.2.53)]\n",
+	} {
+		if got := read(t, d.run(t, spec("on-"+network, network)).ResolvConf); !strings.Contains(got, want) {
+			t.Errorf("on %s:\n%s\nwant:\n%s", network, got, want)
+		}
 	}
 	d.clear(t)
 }

@@ -20,13 +20,17 @@ func (c *Controller) files(t store.Tables, cfg store.Config, s sandbox.Sandbox, 
 	if s.OfHost && cfg.Hostname == "" {
 		hostname = host.hostname
 	}
+	servers := host.servers
+	if s.OfHost {
+		servers = host.own
+	}
 	hosts, err := c.hosts(t, cfg, s, hostname, links, host)
 	if err != nil {
 		return sandbox.Files{}, err
 	}
 	return sandbox.Files{
 		Hosts:      hosts,
-		ResolvConf: string(c.resolvConf(cfg, s, links, host.resolvConf).Text),
+		ResolvConf: string(c.resolvConf(cfg, s, links, servers).Text),
 		Hostname:   hostname + "\n",
 	}, nil
 }

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -50,7 +49,7 @@ func (c *Controller) dnsNames(cfg store.Config, n network.Network, want endpoint
 
 // resolvConf builds the sandbox's /etc/resolv.conf and the list of servers that
 // its resolver forwards to.
-func (c *Controller) resolvConf(cfg store.Config, s sandbox.Sandbox, links []link, hostFile []byte) resolvconf.Result {
+func (c *Controller) resolvConf(cfg store.Config, s sandbox.Sandbox, links []link, host nameServers) resolvconf.Result {
 	pick := func(own, fallback []string) []string {
 		if len(own) > 0 {
 			return own
@@ -68,8 +67,8 @@ func (c *Controller) resolvConf(cfg store.Config, s sandbox.Sandbox, links []lin
 	case s.OfHost:
 		mode = resolvconf.HostMode
 	}
-	return resolvconf.Build(resolvconf.Parse(hostFile), resolvconf.Options{
-		Mode: mode, Path: cmp.Or(c.o.Defaults.ResolvConf, resolvconf.Path), IPv6: ipv6,
+	return resolvconf.Build(resolvconf.Parse(host.text), resolvconf.Options{
+		Mode: mode, Path: host.path, IPv6: ipv6,
 		Servers: pick(cfg.Servers, c.o.Defaults.DNS),
 		Search:  pick(cfg.Search, c.o.Defaults.DNSSearch),
 		Options: pick(cfg.Options, c.o.Defaults.DNSOptions),
@@ -158,11 +157,11 @@ func (c *Controller) view(s sandbox.Sandbox) dns.Config {
 		row, _ := t.Configs.Get(s.Owner)
 		cfg, links = row.Value, linksOf(t, s.ID)
 	})
-	hostFile, err := c.readResolvConf()
+	host, err := c.readServers()
 	if err != nil {
 		c.o.Logf("resolver of %s: %v", cfg.Name, err)
 	}
-	built := c.resolvConf(cfg, s, links, hostFile)
+	built := c.resolvConf(cfg, s, links, host)
 	view := dns.Config{Links: make(map[string]string), NDotsSet: built.NDotsSet}
 	external := false
 	for _, l := range links {

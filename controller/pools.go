@@ -30,11 +30,11 @@ func (c *Controller) hostHoldings() ([]ipam.Holding, error) {
 	for _, route := range routes {
 		taken = append(taken, ipam.Holding{Prefix: route.To, Holder: "a route of the host on " + route.Link + " (see: ip route)"})
 	}
-	text, err := c.readResolvConf()
+	host, err := c.readServers()
 	if err != nil {
 		return nil, err
 	}
-	for _, server := range resolvconf.Parse(text).Nameservers {
+	for _, server := range resolvconf.Parse(host.text).Nameservers {
 		taken = append(taken, ipam.Host(server, "a name server of the host (see: cat /etc/resolv.conf)"))
 	}
 	return taken, nil

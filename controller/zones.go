@@ -96,9 +96,9 @@ func (c *Controller) hostView() dns.Config {
 			view.Zones = append(view.Zones, zone)
 		}
 	}
-	text, err := c.readResolvConf()
+	host, err := c.readServers()
 	c.note("reading the host's name servers", err)
-	for _, server := range resolvconf.Parse(text).Nameservers {
+	for _, server := range resolvconf.Parse(host.text).Nameservers {
 		if server == c.o.Defaults.DNSListen.Addr() {
 			continue // that is us
 		}
