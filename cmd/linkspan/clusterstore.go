@@ -2,14 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"strings"
 
+	"github.com/spf13/pflag"
+
 	"github.com/linkspan/linkspan"
-	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/drivers/overlay"
 	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/store/cluster"
@@ -19,30 +21,65 @@ import (
 // listens there: it completes the form HOST:PORT that the flag has in Docker.
 const defaultAdvertised = "2377"
 
+// ClusterConfig says which store a host shares with others, and how they reach it.
+type ClusterConfig struct {
+	Store     string // etcd://host:port,…; "" for a host on its own
+	Advertise string // host:port, or interface:port; the port may be left out
+	Options   map[string]string
+}
+
+// clusterFlags are those of whatever has a part in a cluster, as typed.
+type clusterFlags struct {
+	store, advertise string
+	options          []string
+}
+
+func (f *clusterFlags) bind(flags *pflag.FlagSet) {
+	flags.StringVar(&f.store, "cluster-store", "", "`URL` of the store that the daemons of a cluster share (etcd://host:port)")
+	flags.StringArrayVar(&f.options, "cluster-store-opt", nil, "`option` of the cluster's store, such as kv.cacertfile=FILE")
+	flags.StringVar(&f.advertise, "cluster-advertise", "", "`address` or interface, and port, to advertise to the cluster")
+}
+
+func (f *clusterFlags) config() (ClusterConfig, error) {
+	config := ClusterConfig{Store: f.store, Advertise: f.advertise}
+	var err error
+	if config.Options, err = clusterOptions(f.options); err != nil {
+		return config, err
+	}
+	switch {
+	case f.store != "" && !strings.HasPrefix(f.store, "etcd://"):
+		return config, fmt.Errorf("invalid --cluster-store %q: want etcd://host:port", f.store)
+	case f.store == "" && f.advertise+strings.Join(f.options, "") != "":
+		return config, errors.New("conflicting options: --cluster-advertise and --cluster-store-opt need --cluster-store")
+	}
+	return config, nil
+}
+
 // openCluster begins to follow the store that hosts share, and returns the driver
-// of networks that span them. Without --cluster-store there is nothing to share.
-// It does not wait for the store.
-func (s *stack) openCluster(ctx context.Context, config DaemonConfig, id string, logf func(string, ...any)) (controller.Cluster, overlay.Driver, error) {
-	if config.ClusterStore == "" {
+// of networks that span them. Without a store there is nothing to share, and no
+// cluster. It does not wait for the store. id outlives the process.
+func openCluster(ctx context.Context, host *kernel.Host, config ClusterConfig, id string, logf func(string, ...any)) (*cluster.Cluster, overlay.Driver, error) {
+	if config.Store == "" {
 		return nil, overlay.Driver{}, nil
 	}
-	o, err := cluster.ParseStore(config.ClusterStore, config.ClusterOptions)
+	o, err := cluster.ParseStore(config.Store, config.Options)
 	if err != nil {
 		return nil, overlay.Driver{}, err
 	}
-	if o.Self, err = selfIn(s.host, config.ClusterAdvertise, o.Endpoints[0], id); err != nil {
+	if o.Self, err = selfIn(host, config.Advertise, o.Endpoints[0], id); err != nil {
 		return nil, overlay.Driver{}, err
 	}
-	tunnels, err := overlay.At(s.host, o.Self.VTEP)
+	tunnels, err := overlay.At(host, o.Self.VTEP)
 	if err != nil {
-		return nil, tunnels, fmt.Errorf("invalid --cluster-advertise %q: %w", config.ClusterAdvertise, err)
+		return nil, tunnels, fmt.Errorf("invalid --cluster-advertise %q: %w", config.Advertise, err)
 	}
 	o.Logf = logf
-	if s.cluster, err = cluster.Open(ctx, o); err != nil {
+	shared, err := cluster.Open(ctx, o)
+	if err != nil {
 		return nil, tunnels, err
 	}
 	logf("one of the hosts that share %s: %s, whose tunnels end at %s", o, o.Self.Name, o.Self.VTEP)
-	return s.cluster, tunnels, nil
+	return shared, tunnels, nil
 }
 
 // selfIn returns this host as a member of the cluster.

@@ -14,6 +14,7 @@ import (
 	"github.com/linkspan/linkspan/api"
 	"github.com/linkspan/linkspan/controller"
 	"github.com/linkspan/linkspan/drivers/bridge"
+	"github.com/linkspan/linkspan/drivers/overlay"
 	"github.com/linkspan/linkspan/drivers/remote"
 	"github.com/linkspan/linkspan/firewall/iptables"
 	"github.com/linkspan/linkspan/firewall/nftables"
@@ -153,9 +154,13 @@ func (s *stack) build(ctx context.Context, config DaemonConfig, logf func(string
 	if err != nil {
 		return err
 	}
-	shared, tunnels, err := s.openCluster(ctx, config, id, logf)
-	if err != nil {
+	var tunnels overlay.Driver
+	if s.cluster, tunnels, err = openCluster(ctx, s.host, config.Cluster, id, logf); err != nil {
 		return err
+	}
+	var shared controller.Cluster
+	if s.cluster != nil {
+		shared = s.cluster
 	}
 	s.store, _, err = store.Open(store.Options{
 		DataRoot: config.DataRoot, ExecRoot: config.ExecRoot, Epoch: epoch, Codec: op.NewCodec(nftables.Kinds(), iptables.Kinds(), remote.Kinds(s.plugins), controller.Kinds(shared)),

@@ -50,27 +50,25 @@ type DaemonConfig struct {
 
 	TLS *tls.Config // for addresses that are TCP; nil if there are none
 
-	MetricsAddr      string // host:port; "" for none
-	ClusterStore     string // etcd://host:port,…; "" for a daemon on its own
-	ClusterAdvertise string // host:port, or interface:port; the port may be left out
-	ClusterOptions   map[string]string
+	MetricsAddr string // host:port; "" for none
+	Cluster     ClusterConfig
 }
 
 // daemonFlags are the flags as typed, before they are checked. Their names
 // are those of dockerd's, and the keys of the file are the same but for the
 // plurals that Docker has.
 type daemonFlags struct {
-	pluginTimeout                               time.Duration
-	hosts, pluginDirs, pools, insecure          []string
-	clusterOptions                              []string
-	dataRoot, execRoot, pidFile, configFile     string
-	firewallBackend                             string
-	acceptMark                                  string
-	metricsAddr, clusterStore, clusterAdvertise string
-	debug, liveRestore, allowDirect             bool
-	bridge                                      bridgeFlags
-	names                                       nameFlags
-	tls                                         tlsFlags
+	pluginTimeout                           time.Duration
+	hosts, pluginDirs, pools, insecure      []string
+	dataRoot, execRoot, pidFile, configFile string
+	firewallBackend                         string
+	acceptMark                              string
+	metricsAddr                             string
+	debug, liveRestore, allowDirect         bool
+	bridge                                  bridgeFlags
+	names                                   nameFlags
+	cluster                                 clusterFlags
+	tls                                     tlsFlags
 }
 
 func (f *daemonFlags) bind(flags *pflag.FlagSet) {
@@ -90,9 +88,7 @@ func (f *daemonFlags) bind(flags *pflag.FlagSet) {
 	f.tls.bind(flags)
 	flags.BoolVar(&f.liveRestore, "live-restore", true, "keep containers alive when the daemon is not running: always on")
 	flags.StringVar(&f.metricsAddr, "metrics-addr", "", "`address` and port to serve the metrics api on")
-	flags.StringVar(&f.clusterStore, "cluster-store", "", "`URL` of the store that the daemons of a cluster share (etcd://host:port)")
-	flags.StringArrayVar(&f.clusterOptions, "cluster-store-opt", nil, "`option` of the cluster's store, such as kv.cacertfile=FILE")
-	flags.StringVar(&f.clusterAdvertise, "cluster-advertise", "", "`address` or interface, and port, to advertise to the cluster")
+	f.cluster.bind(flags)
 	flags.StringArrayVar(&f.insecure, "insecure-registry", nil, "`registry` that may speak plain HTTP or show any certificate: host, host:port, or a prefix of addresses")
 	flags.DurationVar(&f.pluginTimeout, "plugin-timeout", 0, "how long a plugin may take to answer a call (default 30s)")
 	flags.StringArrayVar(&f.pluginDirs, "plugin-dir", nil, "`folder` of plugins, searched before Docker's own places")
@@ -142,7 +138,7 @@ func (f *daemonFlags) checked() (DaemonConfig, error) {
 	config := DaemonConfig{
 		Hosts: f.hosts, DataRoot: f.dataRoot, ExecRoot: f.execRoot, PidFile: f.pidFile, Debug: f.debug, PluginDir: f.pluginDirs, PluginTimeout: f.pluginTimeout, Insecure: f.insecure,
 		FirewallBackend: f.firewallBackend, AllowDirectRouting: f.allowDirect,
-		MetricsAddr: f.metricsAddr, ClusterStore: f.clusterStore, ClusterAdvertise: f.clusterAdvertise,
+		MetricsAddr: f.metricsAddr,
 	}
 	if err := f.checkPlaces(&config); err != nil {
 		return config, err
@@ -154,7 +150,7 @@ func (f *daemonFlags) checked() (DaemonConfig, error) {
 	if err := f.checkAddresses(&config); err != nil {
 		return config, err
 	}
-	if config.ClusterOptions, err = clusterOptions(f.clusterOptions); err != nil {
+	if config.Cluster, err = f.cluster.config(); err != nil {
 		return config, err
 	}
 	switch {
@@ -162,10 +158,6 @@ func (f *daemonFlags) checked() (DaemonConfig, error) {
 		return config, fmt.Errorf("invalid --firewall-backend %q: want auto, nftables or iptables", f.firewallBackend)
 	case !f.liveRestore:
 		return config, errors.New("invalid --live-restore=false: containers never die with this daemon; leave the option out")
-	case f.clusterStore != "" && !strings.HasPrefix(f.clusterStore, "etcd://"):
-		return config, fmt.Errorf("invalid --cluster-store %q: want etcd://host:port", f.clusterStore)
-	case f.clusterStore == "" && f.clusterAdvertise+strings.Join(f.clusterOptions, "") != "":
-		return config, errors.New("conflicting options: --cluster-advertise and --cluster-store-opt need --cluster-store")
 	}
 	return config, nil
 }

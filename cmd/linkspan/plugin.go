@@ -143,16 +143,22 @@ func newPluginServe(_ *app) *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
 		Use:   "serve [OPTIONS]",
-		Short: "Be a plugin: offer the bridge driver and IPAM to another engine, such as Docker",
-		Long: "Be a plugin: offer the bridge driver and IPAM to another engine, such as Docker, in the network namespace\n" +
-			"that the engine lives in. Networks, and what of the host was changed, outlive this command.",
+		Short: "Be a plugin: offer our drivers and IPAM to another engine, such as Docker",
+		Long: "Be a plugin: offer our drivers and IPAM to another engine, such as Docker, in the network namespace\n" +
+			"that the engine lives in. Networks, and what of the host was changed, outlive this command.\n\n" +
+			"With --cluster-store, networks may span hosts: those that are created with the same\n" +
+			"--ipam-opt linkspan.shared=NAME on several hosts, or as an overlay network NAME by a linkspan daemon of the\n" +
+			"cluster, are one.",
 		Example: "  linkspan plugin serve &\n" +
-			"  docker network create -d linkspan --ipam-driver linkspan lab",
+			"  docker network create -d linkspan --ipam-driver linkspan lab\n\n" +
+			"  linkspan plugin serve --cluster-store etcd://10.0.0.1:2379 --cluster-advertise eth0 &\n" +
+			"  docker network create -d linkspan --ipam-driver linkspan --ipam-opt linkspan.shared=lab lab",
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&o.socket, "socket", plugin.DockerSockets+"/linkspan.sock", "`path` to listen on; its name is the driver's")
 	cmd.Flags().StringVar(&o.scope, "scope", "local", "scope of networks (`local|global`)")
 	cmd.Flags().StringVar(&o.dataRoot, "data-root", defaultDataRoot+"/plugin", "`folder` of persistent state")
+	o.cluster.bind(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, stop := ossignal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
@@ -162,4 +168,7 @@ func newPluginServe(_ *app) *cobra.Command {
 }
 
 // serveOptions are the flags of plugin serve.
-type serveOptions struct{ socket, scope, dataRoot string }
+type serveOptions struct {
+	socket, scope, dataRoot string
+	cluster                 clusterFlags
+}

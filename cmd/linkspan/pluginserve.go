@@ -22,6 +22,10 @@ func servePlugin(ctx context.Context, o serveOptions) error {
 	if o.scope != "local" && o.scope != "global" {
 		return linkspan.Errorf(linkspan.ErrInvalid, "invalid --scope %q: want local or global", o.scope)
 	}
+	config, err := o.cluster.config()
+	if err != nil {
+		return err
+	}
 	lock, err := lockNamespace(ctx)
 	if err != nil {
 		return err
@@ -32,24 +36,35 @@ func servePlugin(ctx context.Context, o serveOptions) error {
 		return err
 	}
 	defer host.Close()
+	id, err := engineID(o.dataRoot)
+	if err != nil {
+		return err
+	}
 	logf := log.New(os.Stderr, "linkspan plugin: ", log.LstdFlags|log.Lmsgprefix).Printf
-	plugin, err := export.New(ctx, export.Options{
-		Host: host, Drivers: exported(), Default: "bridge", Firewall: nftables.Backend{},
-		Codec: op.NewCodec(nftables.Kinds()), Dir: o.dataRoot, Scope: o.scope,
+	shared, tunnels, err := openCluster(ctx, host, config, id, logf)
+	if err != nil {
+		return err
+	}
+	if shared != nil {
+		defer func() { report(logf, "leaving the cluster's store as it is", shared.Close()) }()
+	}
+	exporter, err := export.New(ctx, export.Options{
+		Host: host, Drivers: exported(tunnels), Default: "bridge", Firewall: nftables.Backend{},
+		Codec: op.NewCodec(nftables.Kinds()), Dir: o.dataRoot, Scope: o.scope, Cluster: shared,
 		Bases4: ipam.DefaultBases(), Bases6: ipam.DefaultBases6(o.dataRoot), Logf: logf,
 	})
 	if err != nil {
 		return err
 	}
 	logf("listening on %s", o.socket)
-	return plugin.Serve(ctx, o.socket)
+	return exporter.Serve(ctx, o.socket)
 }
 
 // exported are the drivers that make links of their own, with addresses.
-func exported() map[string]drivers.Driver {
+func exported(tunnels overlay.Driver) map[string]drivers.Driver {
 	offered := make(map[string]drivers.Driver)
-	for name, driver := range builtIn(bridge.Driver{}, overlay.Driver{}) {
-		if traits := driver.Traits(); traits.Addresses && !traits.Single && traits.Scope != "global" {
+	for name, driver := range builtIn(bridge.Driver{}, tunnels) {
+		if traits := driver.Traits(); traits.Addresses && !traits.Single {
 			offered[name] = driver
 		}
 	}

@@ -90,7 +90,7 @@ func House() Policy {
 			"plugin/wire":           {},
 			"plugin/sdk":            {"plugin/wire"},
 			"plugin/check":          {"plugin", "plugin/wire"},
-			"plugin/export":         {"drivers", "ipam", "plugin/sdk", "plugin/wire"},
+			"plugin/export":         {"drivers", "ipam", "peering", "store/cluster", "plugin/sdk", "plugin/wire"},
 			"api/...":               {"controller", "runtime/..."},
 			"lab/...":               {"op"},
 			"lab/compare":           append([]string{"op", "ipam", "drivers/bridge", "firewall", "firewall/nftables", "lab/topology"}, records...),

@@ -36,7 +36,7 @@ func (noRules) Ports(string, []sandbox.Port) op.Plan { return nil }
 func serve(t *testing.T, m *nstest.Machine, socket, dir string) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	plugin, err := export.New(ctx, export.Options{
+	exporter, err := export.New(ctx, export.Options{
 		Host: m.Host(), Drivers: map[string]drivers.Driver{"bridge": bridge.Driver{}, "macvlan": macvlan.Driver{}}, Default: "bridge", Firewall: noRules{},
 		Codec: op.NewCodec(), Dir: dir, Scope: "local", Bases4: ipam.DefaultBases(), Bases6: ipam.DefaultBases6("test"), Logf: t.Logf,
 	})
@@ -44,7 +44,7 @@ func serve(t *testing.T, m *nstest.Machine, socket, dir string) (stop func()) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- plugin.Serve(ctx, socket) }()
+	go func() { done <- exporter.Serve(ctx, socket) }()
 	if !nstest.Until(10*time.Second, func() bool { _, err := os.Stat(socket); return err == nil }) {
 		t.Fatal("the plugin does not listen")
 	}

@@ -16,7 +16,15 @@ import (
 // leased is a pool that an engine has, and what is taken of it.
 type leased struct {
 	Pool  ipam.Pool
-	Taken map[netip.Addr]string // holder, for refusals
+	Taken map[netip.Addr]string // holder, for refusals; of a network in the cluster: the owner there
+
+	// Of a network that spans hosts: its name in the cluster, its ID once it is there,
+	// and the ID of the engine's network that is this host's part of it.
+	Shared  string      `json:",omitempty"`
+	Network linkspan.ID `json:",omitempty"`
+	Of      string      `json:",omitempty"`
+
+	id string
 }
 
 // allocator keeps the pools. Each is a file of its own.
@@ -25,24 +33,44 @@ type allocator struct {
 	pools map[string]*leased
 }
 
-func (x *exporter) loadPools() error {
+func (x *Exporter) loadPools() error {
 	x.ipam.pools = make(map[string]*leased)
 	for _, id := range x.files.ids("pool") {
 		r, _, err := get[leased](x.files, "pool", id)
 		if err != nil {
 			return err
 		}
+		r.Value.id = id
 		x.ipam.pools[id] = &r.Value
 	}
 	return nil
 }
 
-func (x *exporter) keep(id string) error {
-	return put(x.files, "pool", id, record[leased]{Value: *x.ipam.pools[id]})
+// addPool, keepPool and pool are for those who hold the allocator's lock, but for
+// the last, which takes it.
+func (x *Exporter) addPool(p *leased) (id string, err error) {
+	p.id = linkspan.NewID().Prefix(16)
+	if err := x.keepPool(p); err != nil {
+		return "", err
+	}
+	x.ipam.pools[p.id] = p
+	return p.id, nil
 }
 
-func (x *exporter) sdkIPAM() *sdk.IPAM {
+func (x *Exporter) keepPool(p *leased) error {
+	return put(x.files, "pool", p.id, record[leased]{Value: *p})
+}
+
+func (x *Exporter) pool(id string) *leased {
+	x.ipam.mu.Lock()
+	defer x.ipam.mu.Unlock()
+	return x.ipam.pools[id]
+}
+
+func (x *Exporter) sdkIPAM() *sdk.IPAM {
 	return &sdk.IPAM{
+		// The MAC tells which addresses are one endpoint's.
+		Capabilities:   wire.IpamCapabilities{RequiresMACAddress: true},
 		Spaces:         wire.AddressSpaces{LocalDefaultAddressSpace: "LinkspanLocal", GlobalDefaultAddressSpace: "LinkspanGlobal"},
 		RequestPool:    x.requestPool,
 		ReleasePool:    x.releasePool,
@@ -51,9 +79,11 @@ func (x *exporter) sdkIPAM() *sdk.IPAM {
 	}
 }
 
-func (x *exporter) requestPool(_ context.Context, q wire.RequestPoolRequest) (wire.RequestPoolResponse, error) {
+func (x *Exporter) requestPool(ctx context.Context, q wire.RequestPoolRequest) (wire.RequestPoolResponse, error) {
 	var answer wire.RequestPoolResponse
-	var pool ipam.Pool
+	if name := q.Options[OptionShared]; name != "" {
+		return x.requestShared(ctx, q, name)
+	}
 	taken, err := x.taken()
 	if err != nil {
 		return answer, err
@@ -64,6 +94,21 @@ func (x *exporter) requestPool(_ context.Context, q wire.RequestPoolRequest) (wi
 	for id, other := range x.ipam.pools {
 		held = append(held, other.Pool.Holding("pool "+id))
 	}
+	p := &leased{Taken: make(map[netip.Addr]string)}
+	if p.Pool, err = x.choose(q, held, taken); err != nil {
+		return answer, err
+	}
+	id, err := x.addPool(p)
+	if err != nil {
+		return answer, err
+	}
+	return wire.RequestPoolResponse{PoolID: id, Pool: p.Pool.Subnet.String(), Data: map[string]string{}}, nil
+}
+
+// choose returns the pool that is asked for, or any, beside those that are held.
+func (x *Exporter) choose(q wire.RequestPoolRequest, held, taken []ipam.Holding) (ipam.Pool, error) {
+	var pool ipam.Pool
+	var err error
 	switch {
 	case q.Pool != "":
 		if pool, err = ipam.ParsePool(q.Pool, q.SubPool, "", nil); err == nil {
@@ -74,20 +119,11 @@ func (x *exporter) requestPool(_ context.Context, q wire.RequestPoolRequest) (wi
 	default:
 		pool.Subnet, err = ipam.Choose(x.Bases4, append(held, taken...))
 	}
-	if err != nil {
-		return answer, err
-	}
-	id := string(linkspan.NewID().Prefix(16))
-	x.ipam.pools[id] = &leased{Pool: pool, Taken: make(map[netip.Addr]string)}
-	if err := x.keep(id); err != nil {
-		delete(x.ipam.pools, id)
-		return answer, err
-	}
-	return wire.RequestPoolResponse{PoolID: id, Pool: pool.Subnet.String(), Data: map[string]string{}}, nil
+	return pool, err
 }
 
 // taken are the prefixes that the host reaches already.
-func (x *exporter) taken() ([]ipam.Holding, error) {
+func (x *Exporter) taken() ([]ipam.Holding, error) {
 	routes, err := x.Host.Routes()
 	if err != nil {
 		return nil, err
@@ -100,7 +136,10 @@ func (x *exporter) taken() ([]ipam.Holding, error) {
 	return all, nil
 }
 
-func (x *exporter) releasePool(_ context.Context, q wire.ReleasePoolRequest) error {
+func (x *Exporter) releasePool(ctx context.Context, q wire.ReleasePoolRequest) error {
+	if p := x.pool(q.PoolID); p != nil && p.Shared != "" {
+		return x.dropPool(ctx, q.PoolID)
+	}
 	x.ipam.mu.Lock()
 	defer x.ipam.mu.Unlock()
 	if x.ipam.pools[q.PoolID] == nil {
@@ -113,8 +152,15 @@ func (x *exporter) releasePool(_ context.Context, q wire.ReleasePoolRequest) err
 	return nil
 }
 
-func (x *exporter) requestAddress(_ context.Context, q wire.RequestAddressRequest) (wire.RequestAddressResponse, error) {
+func (x *Exporter) requestAddress(ctx context.Context, q wire.RequestAddressRequest) (wire.RequestAddressResponse, error) {
 	var answer wire.RequestAddressResponse
+	if p := x.pool(q.PoolID); p != nil && p.Network != "" {
+		addr, err := x.leaseShared(ctx, q, p)
+		if err != nil {
+			return answer, err
+		}
+		return wire.RequestAddressResponse{Address: netip.PrefixFrom(addr, p.Pool.Subnet.Bits()).String()}, nil
+	}
 	x.ipam.mu.Lock()
 	defer x.ipam.mu.Unlock()
 	pool := x.ipam.pools[q.PoolID]
@@ -146,17 +192,20 @@ func (x *exporter) requestAddress(_ context.Context, q wire.RequestAddressReques
 		return answer, err
 	}
 	pool.Taken[addr] = holder
-	if err := x.keep(q.PoolID); err != nil {
+	if err := x.keepPool(pool); err != nil {
 		delete(pool.Taken, addr)
 		return answer, err
 	}
 	return wire.RequestAddressResponse{Address: netip.PrefixFrom(addr, pool.Pool.Subnet.Bits()).String()}, nil
 }
 
-func (x *exporter) releaseAddress(_ context.Context, q wire.ReleaseAddressRequest) error {
+func (x *Exporter) releaseAddress(ctx context.Context, q wire.ReleaseAddressRequest) error {
 	addr, err := netip.ParseAddr(q.Address)
 	if err != nil {
 		return fmt.Errorf("address %q: %w", q.Address, err)
+	}
+	if p := x.pool(q.PoolID); p != nil && p.Network != "" {
+		return x.returnShared(ctx, q, p, addr)
 	}
 	x.ipam.mu.Lock()
 	defer x.ipam.mu.Unlock()
@@ -165,5 +214,5 @@ func (x *exporter) releaseAddress(_ context.Context, q wire.ReleaseAddressReques
 		return nil
 	}
 	delete(pool.Taken, addr)
-	return x.keep(q.PoolID)
+	return x.keepPool(pool)
 }

@@ -17,7 +17,7 @@ import (
 
 // program publishes the ports of an endpoint: the engine says so when the way out
 // of its sandbox is by it. Networks whose traffic does not pass the host have none.
-func (x *exporter) program(ctx context.Context, q wire.ConnectivityRequest) error {
+func (x *Exporter) program(ctx context.Context, q wire.ConnectivityRequest) error {
 	defer x.alone(q.EndpointID)()
 	e, known, err := get[endpoint.Endpoint](x.files, "endpoint", q.EndpointID)
 	if err != nil {
@@ -60,13 +60,13 @@ func (x *exporter) program(ctx context.Context, q wire.ConnectivityRequest) erro
 	return nil
 }
 
-func (x *exporter) revoke(ctx context.Context, q wire.EndpointRequest) error {
+func (x *Exporter) revoke(ctx context.Context, q wire.EndpointRequest) error {
 	defer x.alone(q.EndpointID)()
 	return x.revokeAlone(ctx, q.EndpointID)
 }
 
 // revokeAlone takes back what is published of an endpoint. The caller has its turn.
-func (x *exporter) revokeAlone(ctx context.Context, id string) error {
+func (x *Exporter) revokeAlone(ctx context.Context, id string) error {
 	r, known, err := get[[]sandbox.Port](x.files, "ports", id)
 	if !known || err != nil {
 		return err
@@ -78,7 +78,7 @@ func (x *exporter) revokeAlone(ctx context.Context, id string) error {
 }
 
 // checkPorts refuses a port of the host's that another endpoint has.
-func (x *exporter) checkPorts(wanted []sandbox.Port) error {
+func (x *Exporter) checkPorts(wanted []sandbox.Port) error {
 	for _, id := range x.files.ids("ports") {
 		r, _, err := get[[]sandbox.Port](x.files, "ports", id)
 		if err != nil {
