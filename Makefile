@@ -6,7 +6,8 @@ PKGS     ?= ./...
 FUZZTIME ?= 10s
 BENCH    ?= .
 SHIM     := runtime/shim/linkspan-shim
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# Clients take a version apart at its dots, so one without a tag has some as well.
+VERSION  ?= $(shell git describe --tags --dirty 2>/dev/null || echo 0.0.0-$$(git describe --always --dirty 2>/dev/null || echo unknown))
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 DEBS     := bind9-dnsutils dnsmasq-base nftables iptables iproute2 bridge-utils iputils-ping strace ufw firewalld dbus curl ca-certificates python3 jq procps util-linux busybox-static docker.io gcc libc6-dev python3-docker docker-compose etcd-server tcpdump
 

@@ -154,7 +154,7 @@ func (r *Runtime) CopyIn(_ context.Context, ref, path string, content io.Reader,
 		return err
 	}
 	o := archive.InOptions{KeepKinds: keepKinds}
-	if own {
+	if own && c.Config.User != "" { // one that names nobody leaves it to the archive
 		if o.Owner, err = r.ownerIn(c); err != nil {
 			return err
 		}

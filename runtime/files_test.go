@@ -145,6 +145,25 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// What is copied in belongs to the container's user if that is asked for and
+// there is one, and otherwise to whom the archive says.
+func TestCopyOwner(t *testing.T) {
+	b := open(t)
+	for user, want := range map[string]string{"": "1005:1006\n", "7:8": "7:8\n"} {
+		c := b.create(t, "stat -c %u:%g /tmp/f", func(q *Request) { q.Config.User = user })
+		if err := b.CopyIn(t.Context(), c.Name, "/tmp", packed(t, tar.Header{Name: "f", Mode: 0o644, Uid: 1005, Gid: 1006}), false, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Start(t.Context(), c.Name); err != nil {
+			t.Fatal(err)
+		}
+		b.until(t, c.Name, "the end", isExited)
+		if got, _ := b.output(t, c); got != want {
+			t.Errorf("user %q: %q, want %q", user, got, want)
+		}
+	}
+}
+
 func TestCopyRefusals(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "outside")
 	b, list := states(t, `mkdir /w; echo f > /w/f; ln -s `+outside+` /w/trap; ln -s / /w/root`)
