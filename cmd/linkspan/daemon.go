@@ -273,6 +273,7 @@ func (s *stack) close(logf func(string, ...any)) {
 		s.controller.Close()
 	}
 	if s.cluster != nil {
+		report(logf, "telling the cluster that containers go on", s.cluster.Away(ctx))
 		report(logf, "leaving the cluster's store as it is", s.cluster.Close())
 	}
 	if s.store != nil {

@@ -26,6 +26,10 @@ type Member struct {
 	Name      string     // host name
 	VTEP      netip.Addr // where its tunnels end
 	Advertise string     // host:port, as --cluster-advertise has it
+
+	// Away says that its daemon was stopped on purpose: what runs there goes on,
+	// for as long as the host's claims last.
+	Away bool `json:",omitempty"`
 }
 
 func (m Member) String() string { return fmt.Sprintf("host %s at %s", m.Name, m.VTEP) }
@@ -43,6 +47,8 @@ type Endpoint struct {
 	IPv6     netip.Prefix `json:",omitzero"`
 	MAC      string
 	DNSNames []string `json:",omitempty"`
+
+	Away bool `json:",omitempty"` // see Member
 }
 
 // Addresses returns those that the endpoint has.
