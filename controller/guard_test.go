@@ -209,11 +209,11 @@ func TestUnguardedPorts(t *testing.T) {
 				t.Errorf("the doctor says %q", got)
 			}
 			peer := d.run(t, spec("peer", "lab", addresses("10.77.0.9", "", "")))
-			if out := m.Sh(t, "nft list set bridge linkspan addrs4"); !strings.Contains(out, "10.77.0.9") {
+			if out := m.Sh(t, "nft list set bridge linkspan stations4"); !strings.Contains(out, "10.77.0.9") {
 				t.Errorf("the port of %s is not guarded:\n%s", peer.Hostname, out)
 			}
-			m.Sh(t, "nft flush set bridge linkspan addrs4") // one of its sets is enough
-			if !nstest.Until(patience, func() bool { return strings.Contains(m.Sh(t, "nft list set bridge linkspan addrs4"), "10.77.0.9") }) {
+			m.Sh(t, "nft flush set bridge linkspan stations4") // one of its sets is enough
+			if !nstest.Until(patience, func() bool { return strings.Contains(m.Sh(t, "nft list set bridge linkspan stations4"), "10.77.0.9") }) {
 				t.Error("the guard did not come back")
 			}
 			d.clear(t)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -56,8 +57,8 @@ func (AddGuard) String() string { return guard().String() }
 func guard() ruleset {
 	accept := nftables.ChainPolicyAccept
 	ifname := nftables.TypeIFName
-	own := func(name string, part nftables.SetDatatype) set {
-		s := set{Set: nftables.Set{Name: name, KeyType: nftables.MustConcatSetType(ifname, part)}}
+	own := func(name string, parts ...nftables.SetDatatype) set {
+		s := set{Set: nftables.Set{Name: name, KeyType: nftables.MustConcatSetType(append([]nftables.SetDatatype{ifname}, parts...)...)}}
 		s.decl = "type " + s.KeyType.Name
 		return s
 	}
@@ -66,7 +67,8 @@ func guard() ruleset {
 		family: "bridge",
 		sets: []set{
 			{nftables.Set{Name: "secured", KeyType: ifname, KeyByteOrder: binaryutil.NativeEndian}, "type ifname"},
-			own("macs", nftables.TypeEtherAddr), own("addrs4", nftables.TypeIPAddr), own("addrs6", nftables.TypeIP6Addr),
+			own("macs", nftables.TypeEtherAddr),
+			own("stations4", nftables.TypeEtherAddr, nftables.TypeIPAddr), own("stations6", nftables.TypeEtherAddr, nftables.TypeIP6Addr),
 		},
 		chains: []chain{{
 			Chain: nftables.Chain{
@@ -78,54 +80,54 @@ func guard() ruleset {
 	}
 }
 
+// guardRules begin with what nearly every frame is, so that it pays for one
+// look-up. Fragments have no port to compare, and go the long way.
 func guardRules() []rule {
-	iif, drop := load(expr.MetaKeyIIFNAME, 1), verdict(expr.VerdictDrop)
-	protocol := func(ethertype uint16) []expr.Any {
-		return []expr.Any{load(expr.MetaKeyPROTOCOL, 1), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(ethertype)}}
-	}
-	transport := func(number byte) []expr.Any {
-		return []expr.Any{load(expr.MetaKeyL4PROTO, 1), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{number}}}
-	}
+	const link, ip, transport = expr.PayloadBaseLLHeader, expr.PayloadBaseNetworkHeader, expr.PayloadBaseTransportHeader
+	iif, accept, drop := load(expr.MetaKeyIIFNAME, 1), []expr.Any{verdict(expr.VerdictAccept)}, []expr.Any{verdict(expr.VerdictDrop)}
 	field := func(base expr.PayloadBase, offset, length, register uint32) expr.Any {
 		return &expr.Payload{DestRegister: register, Base: base, Offset: offset, Len: length}
 	}
-	foreign := func(base expr.PayloadBase, offset, length uint32, table string) []expr.Any {
-		return []expr.Any{iif, field(base, offset, length, 2), &expr.Lookup{SourceRegister: 1, SetName: table, Invert: true}, drop}
+	is := func(what expr.Any, data ...byte) []expr.Any {
+		return []expr.Any{what, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data}}
 	}
-	begins := func(data ...byte) []expr.Any {
-		return []expr.Any{field(expr.PayloadBaseTransportHeader, 0, uint32(len(data)), 1), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data}}
+	not := func(what expr.Any, data ...byte) []expr.Any {
+		return []expr.Any{what, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: data}}
 	}
-	join := func(parts ...[]expr.Any) (all []expr.Any) {
-		for _, part := range parts {
-			all = append(all, part...)
-		}
-		return all
+	protocol := load(expr.MetaKeyPROTOCOL, 1)
+	arp, ipv4, ipv6 := is(protocol, 0x08, 0x06), is(protocol, 0x08, 0x00), is(protocol, 0x86, 0xdd)
+	carries := load(expr.MetaKeyL4PROTO, 1)
+	udp, icmpv6 := is(carries, unix.IPPROTO_UDP), is(carries, unix.IPPROTO_ICMPV6)
+	port, kind := field(transport, 0, 2, 1), field(transport, 0, 1, 1)
+	lookup := func(set string, foreign bool, fields ...expr.Any) []expr.Any {
+		return append(append([]expr.Any{iif}, fields...), &expr.Lookup{SourceRegister: 1, SetName: set, Invert: foreign})
 	}
-	const link, ip = expr.PayloadBaseLLHeader, expr.PayloadBaseNetworkHeader
-	const arp, ipv4, ipv6 = unix.ETH_P_ARP, unix.ETH_P_IP, unix.ETH_P_IPV6
-	mask := make([]byte, 16)
-	mask[0], mask[1] = 0xff, 0xc0
-	local := make([]byte, 16)
-	local[0], local[1] = 0xfe, 0x80
+	sender := field(link, 6, 6, 2)
+	station := func(set string, foreign bool, offset, length uint32) []expr.Any {
+		return lookup(set, foreign, sender, field(ip, offset, length, register(6)))
+	}
+	mask, local := make([]byte, 16), make([]byte, 16)
+	mask[0], mask[1], local[0], local[1] = 0xff, 0xc0, 0xfe, 0x80
 	linkLocal := []expr.Any{
 		field(ip, 8, 16, 1),
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 16, Mask: mask, Xor: make([]byte, 16)},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: local},
-		verdict(expr.VerdictAccept),
 	}
-	ours := []expr.Any{verdict(expr.VerdictDrop)}
+	all := slices.Concat[[]expr.Any]
 	return []rule{
-		{"iifname != @secured accept", "not a port that is guarded", []expr.Any{iif, &expr.Lookup{SourceRegister: 1, SetName: "secured", Invert: true}, verdict(expr.VerdictAccept)}},
-		{"iifname . ether saddr != @macs drop", "a foreign MAC", foreign(link, 6, 6, "macs")},
-		{"meta protocol arp iifname . arp saddr ether != @macs drop", "an ARP message about a foreign MAC", join(protocol(arp), foreign(ip, 8, 6, "macs"))},
-		{"meta protocol arp iifname . arp saddr ip != @addrs4 drop", "an ARP message about a foreign address", join(protocol(arp), foreign(ip, 14, 4, "addrs4"))},
-		{"meta protocol ip meta l4proto udp @th,0,16 67 drop", "a DHCP server's offer", join(protocol(ipv4), transport(unix.IPPROTO_UDP), begins(0, 67), ours)},
-		{"meta protocol ip iifname . ip saddr != @addrs4 drop", "a foreign address", join(protocol(ipv4), foreign(ip, 12, 4, "addrs4"))},
-		{"meta protocol ip6 meta l4proto udp @th,0,16 547 drop", "a DHCP server's offer", join(protocol(ipv6), transport(unix.IPPROTO_UDP), begins(2, 35), ours)},
-		{"meta protocol ip6 meta l4proto ipv6-icmp @th,0,8 134 drop", "a router's advertisement", join(protocol(ipv6), transport(unix.IPPROTO_ICMPV6), begins(134), ours)},
-		{"meta protocol ip6 meta l4proto ipv6-icmp @th,0,8 137 drop", "a router's redirection", join(protocol(ipv6), transport(unix.IPPROTO_ICMPV6), begins(137), ours)},
-		{"meta protocol ip6 ip6 saddr fe80::/10 accept", "a link-local address is made from the MAC", join(protocol(ipv6), linkLocal)},
-		{"meta protocol ip6 iifname . ip6 saddr != @addrs6 drop", "a foreign address", join(protocol(ipv6), foreign(ip, 8, 16, "addrs6"))},
+		{"meta protocol ip @th,0,16 != 67 iifname . ether saddr . ip saddr @stations4 accept", "its own address, and no DHCP server's offer", all(ipv4, not(port, 0, 67), station("stations4", false, 12, 4), accept)},
+		{"meta protocol ip6 meta l4proto != ipv6-icmp @th,0,16 != 547 iifname . ether saddr . ip6 saddr @stations6 accept", "its own address, no DHCP server's offer, no router", all(ipv6, not(carries, unix.IPPROTO_ICMPV6), not(port, 2, 35), station("stations6", false, 8, 16), accept)},
+		{"iifname != @secured accept", "not a port that is guarded", all(lookup("secured", true), accept)},
+		{"iifname . ether saddr != @macs drop", "a foreign MAC", all(lookup("macs", true, sender), drop)},
+		{"meta protocol arp iifname . arp saddr ether != @macs drop", "an ARP message about a foreign MAC", all(arp, lookup("macs", true, field(ip, 8, 6, 2)), drop)},
+		{"meta protocol arp iifname . ether saddr . arp saddr ip != @stations4 drop", "an ARP message about a foreign address", all(arp, station("stations4", true, 14, 4), drop)},
+		{"meta protocol ip meta l4proto udp @th,0,16 67 drop", "a DHCP server's offer", all(ipv4, udp, is(port, 0, 67), drop)},
+		{"meta protocol ip iifname . ether saddr . ip saddr != @stations4 drop", "a foreign address", all(ipv4, station("stations4", true, 12, 4), drop)},
+		{"meta protocol ip6 meta l4proto udp @th,0,16 547 drop", "a DHCP server's offer", all(ipv6, udp, is(port, 2, 35), drop)},
+		{"meta protocol ip6 meta l4proto ipv6-icmp @th,0,8 134 drop", "a router's advertisement", all(ipv6, icmpv6, is(kind, 134), drop)},
+		{"meta protocol ip6 meta l4proto ipv6-icmp @th,0,8 137 drop", "a router's redirection", all(ipv6, icmpv6, is(kind, 137), drop)},
+		{"meta protocol ip6 ip6 saddr fe80::/10 accept", "a link-local address is made from the MAC", all(ipv6, linkLocal, accept)},
+		{"meta protocol ip6 iifname . ether saddr . ip6 saddr != @stations6 drop", "a foreign address", all(ipv6, station("stations6", true, 8, 16), drop)},
 	}
 }
 
@@ -237,11 +239,7 @@ func (o GuardPort) elements() ([]guardElements, error) {
 	if err != nil || len(o.Link) >= unix.IFNAMSIZ {
 		return nil, linkspan.Errorf(linkspan.ErrInvalid, "guarding port %q with MAC %q: %w", o.Link, o.MAC, err)
 	}
-	key := func(part []byte) nftables.SetElement {
-		padded := make([]byte, (len(part)+3)/4*4)
-		copy(padded, part)
-		return nftables.SetElement{Key: append(append([]byte(nil), name...), padded...)}
-	}
+	station := slices.Concat(name, padded(mac))
 	table := guard()
 	sets := make([]guardElements, len(table.sets))
 	for i := range table.sets {
@@ -249,13 +247,13 @@ func (o GuardPort) elements() ([]guardElements, error) {
 		sets[i].set.Table = table.table
 	}
 	sets[0].items = []nftables.SetElement{{Key: name}}
-	sets[1].items = []nftables.SetElement{key(mac)}
+	sets[1].items = []nftables.SetElement{{Key: station}}
 	for _, addr := range o.all() {
 		at := 3
 		if addr.Is4() {
 			at = 2
 		}
-		sets[at].items = append(sets[at].items, key(addr.AsSlice()))
+		sets[at].items = append(sets[at].items, nftables.SetElement{Key: slices.Concat(station, addr.AsSlice())})
 	}
 	return sets, nil
 }
@@ -275,7 +273,7 @@ func (o GuardPort) words() []string {
 		if addr.Is4() {
 			digit = "4"
 		}
-		words = append(words, fmt.Sprintf("addrs%s { %q . %s }", digit, o.Link, addr))
+		words = append(words, fmt.Sprintf("stations%s { %q . %s . %s }", digit, o.Link, o.MAC, addr))
 	}
 	return words
 }

@@ -120,7 +120,7 @@ func TestChangeGuard(t *testing.T) {
 			}
 			m.Sh(t, diff.String())
 			same(after, "by the shell")
-			m.Sh(t, "nft flush set bridge linkspan macs; nft flush set bridge linkspan addrs4")
+			m.Sh(t, "nft flush set bridge linkspan macs; nft flush set bridge linkspan stations4")
 			must(x.Undo(ctx, diff))
 			must(x.Do(ctx, neighbour))
 			same(before, "changed back after sets were flushed")
