@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	apinetwork "github.com/moby/moby/api/types/network"
@@ -55,6 +56,39 @@ func TestConnectAndDisconnectLive(t *testing.T) {
 	d.clear(t)
 }
 
+// One container is connected and disconnected by many at once. Each hears that
+// it is done, or that another was faster: its default route, which follows the
+// connection, is never one by a link that is gone.
+func TestManyConnectOneContainer(t *testing.T) {
+	m := nstest.New(t)
+	d := start(t, m, newRoots(t))
+	d.network(t, "lab", subnet("10.77.0.0/24"))
+	d.network(t, "front", subnet("10.78.0.0/24"))
+	web := spec("web", "lab")
+	a := d.run(t, web)
+	before := m.Sh(t, "ip -n "+nsOf(a)+" route")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				for _, err := range []error{d.Connect(t.Context(), "front", web.ID, nil), d.Disconnect(t.Context(), "front", web.ID, false)} {
+					if err != nil && !strings.Contains(err.Error(), "already exists in network") && !strings.Contains(err.Error(), "is not connected to network") && !errors.Is(err, linkspan.ErrConflict) {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := d.Disconnect(t.Context(), "front", web.ID, false); err != nil && !strings.Contains(err.Error(), "is not connected") {
+		t.Error(err)
+	}
+	if diff := nstest.Diff(before, m.Sh(t, "ip -n "+nsOf(a)+" route")); diff != "" {
+		t.Errorf("the routes of before are not back:\n%s", diff)
+	}
+	d.clear(t)
+}
+
 // Explaining a connection says what connecting then does, and changes nothing.
 func TestExplainConnect(t *testing.T) {
 	m := nstest.New(t)
@@ -100,8 +134,10 @@ func TestStaticAddressIsHeldWhileContainerExists(t *testing.T) {
 	if !errors.Is(err, linkspan.ErrForbidden) || !strings.Contains(err.Error(), "Address already in use") || !strings.Contains(err.Error(), "container first") {
 		t.Errorf("taking a held address: %v", err)
 	}
+	d.attach(t, first.ID) // the elder has it, and it is no matter that others want it
+	must(t, d.Detach(t.Context(), first.ID))
 	must(t, d.Forget(first.ID))
-	d.run(t, thief)
+	d.attach(t, thief.ID)
 	d.clear(t)
 }
 

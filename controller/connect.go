@@ -208,8 +208,8 @@ func interrupted(t store.Tables, row store.Row[endpoint.Endpoint]) bool {
 	return row.Phase == store.Creating && there && live.Phase == store.Ready
 }
 
-// Disconnect takes a container off a network. With force, a network or an
-// attachment that is gone already is success.
+// Disconnect takes a container off a network. With force, the network may be
+// gone already, and a container that runs forgets that it wanted it.
 func (c *Controller) Disconnect(ctx context.Context, ref string, owner linkspan.ID, force bool) error {
 	host, err := c.readHostFiles()
 	if err != nil {
@@ -218,13 +218,10 @@ func (c *Controller) Disconnect(ctx context.Context, ref string, owner linkspan.
 	var gone store.Row[endpoint.Endpoint]
 	running := false
 	err = c.o.Store.Update(func(t store.Tables) error {
-		gone, running, err = c.reserveDisconnect(t, ref, owner)
+		gone, running, err = c.reserveDisconnect(t, ref, owner, force)
 		return err
 	})
-	switch {
-	case force && errors.Is(err, linkspan.ErrNotFound):
-		return nil
-	case err != nil:
+	if err != nil {
 		return err
 	}
 	c.followHolds(ctx)
@@ -242,7 +239,7 @@ func (c *Controller) Disconnect(ctx context.Context, ref string, owner linkspan.
 	return err
 }
 
-func (c *Controller) reserveDisconnect(t store.Tables, ref string, owner linkspan.ID) (store.Row[endpoint.Endpoint], bool, error) {
+func (c *Controller) reserveDisconnect(t store.Tables, ref string, owner linkspan.ID, force bool) (store.Row[endpoint.Endpoint], bool, error) {
 	var gone store.Row[endpoint.Endpoint]
 	config, ok := t.Configs.Get(owner)
 	if !ok {
@@ -255,9 +252,10 @@ func (c *Controller) reserveDisconnect(t store.Tables, ref string, owner linkspa
 		named.Network, named.NetworkID = found.Value.Name, found.Value.ID
 	}
 	live, running := sandboxOf(t, owner)
-	if err != nil && running {
+	if err != nil && running && !force {
 		return gone, false, err
 	}
+	running = running && err == nil
 	if err = c.checkDisconnect(cfg, named.Network); err != nil {
 		return gone, false, err
 	}
@@ -273,16 +271,18 @@ func (c *Controller) reserveDisconnect(t store.Tables, ref string, owner linkspa
 			return gone, false, err
 		}
 	}
-	cfg.Attachments = without(cfg.Attachments, named)
-	t.Configs.Put(owner, store.Row[store.Config]{Value: cfg, Phase: store.Ready})
-	if !running {
-		return gone, false, nil
-	}
+	attached := false
 	for id, row := range t.By.EndpointsByOwner.All(owner) {
-		if row.Value.Network == named.NetworkID {
+		switch {
+		case !running || row.Value.Network != named.NetworkID || row.Phase == store.Deleting:
+		case row.Phase == store.Creating:
+			return gone, false, linkspan.Errorf(linkspan.ErrConflict, "container %s is being connected to network %s: try again", cfg.Name, named.Network)
+		default:
 			t.Endpoints.SetPhase(id, store.Deleting)
-			return row, true, nil
+			gone, attached = row, true
 		}
 	}
-	return gone, false, nil
+	cfg.Attachments = without(cfg.Attachments, named)
+	t.Configs.Put(owner, store.Row[store.Config]{Value: cfg, Phase: store.Ready})
+	return gone, attached, nil
 }

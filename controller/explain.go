@@ -153,6 +153,7 @@ func (c *Controller) ExplainConnect(ref string, owner linkspan.ID, settings *api
 		if failed != nil || !running {
 			return failed
 		}
+		t.Endpoints.SetPhase(r.endpoints[0].Value.ID, store.Ready)
 		q, failed := c.consequencesOf(t, owner, host)
 		plan = slices.Concat(parts, r.endpoints[0].Plan)
 		if q.gateways.Value != q.old.Value {
@@ -171,7 +172,7 @@ func (c *Controller) ExplainConnect(ref string, owner linkspan.ID, settings *api
 func (c *Controller) ExplainDisconnect(ref string, owner linkspan.ID) (op.Plan, error) {
 	var plan op.Plan
 	err := c.explain(func(t store.Tables) error {
-		gone, _, err := c.reserveDisconnect(t, ref, owner)
+		gone, _, err := c.reserveDisconnect(t, ref, owner, false)
 		plan = gone.Plan
 		return err
 	})

@@ -61,12 +61,14 @@ func byPriority(links []link) {
 	})
 }
 
-// linksOf returns the links of a sandbox that are not on their way out, by
-// priority.
+// linksOf returns the links of a sandbox, by priority: those that it has, not
+// those that are on their way in or out. A sandbox that is made now comes with
+// all of them.
 func linksOf(t store.Tables, id linkspan.ID) []link {
+	whole, _ := t.Sandboxes.Get(id)
 	var links []link
 	for _, row := range t.By.EndpointsBySandbox.All(id) {
-		if row.Phase != store.Deleting {
+		if row.Phase == store.Ready || row.Phase == store.Creating && whole.Phase == store.Creating {
 			n, _ := t.Networks.Get(row.Value.Network)
 			links = append(links, link{row.Value, n.Value})
 		}

@@ -1,11 +1,13 @@
 package controller
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/endpoint"
@@ -79,14 +81,18 @@ func holderOn(t store.Tables, n network.Network, addr netip.Addr, asking linkspa
 	}
 	var oldest store.Config
 	for _, row := range t.By.ConfigsByAddress.All(addr) {
-		if cfg := row.Value; cfg.Owner != asking && wantsAddress(cfg, n, addr) && (!taken || cfg.Created.Before(oldest.Created)) {
+		if cfg := row.Value; wantsAddress(cfg, n, addr) && (!taken || olderThan(cfg, oldest)) {
 			oldest, taken = cfg, true
 		}
 	}
-	if !taken {
+	if !taken || oldest.Owner == asking {
 		return "", false
 	}
 	return "container " + oldest.Name + " on network " + n.Name, true
+}
+
+func olderThan(a, b store.Config) bool {
+	return cmp.Or(a.Created.Compare(b.Created), strings.Compare(string(a.Owner), string(b.Owner))) < 0
 }
 
 func wantsAddress(cfg store.Config, n network.Network, addr netip.Addr) bool {
@@ -247,7 +253,7 @@ func leaseFrom(n network.Network, ipv6 bool, want, last netip.Addr, held leases)
 	if want.IsValid() {
 		pool, err := ipam.Containing(want, n.Pools...)
 		if err != nil {
-			return pool, want, linkspan.Errorf(linkspan.ErrInvalid, "invalid endpoint settings:\nno configured subnet contains IP address %s: network %s has %s (see: linkspan network inspect %s)", want, n.Name, subnets(n), n.Name)
+			return pool, want, linkspan.Errorf(linkspan.ErrInvalid, "invalid endpoint settings:\n%s", outsideOf(n, want))
 		}
 		return pool, want, pool.Claim(want, held)
 	}

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -221,15 +222,14 @@ func addressProblems(want endpoint.Config) []string {
 		wrong = append(wrong, "invalid IPv6 address: "+a.String())
 	}
 	for _, a := range want.LinkLocal {
-		if !linkLocal(a) {
+		switch {
+		case !a.IsValid() || a.IsUnspecified() || a.Is4In6() || a.Zone() != "":
 			wrong = append(wrong, "invalid link-local IP address: "+a.String())
+		case !a.IsLinkLocalUnicast():
+			wrong = append(wrong, "invalid link local IP address: "+a.String())
 		}
 	}
 	return wrong
-}
-
-func linkLocal(a netip.Addr) bool {
-	return a.IsValid() && a.IsLinkLocalUnicast() && !a.Is4In6() && a.Zone() == ""
 }
 
 func optionProblems(options map[string]string) []string {
@@ -248,13 +248,21 @@ func optionProblems(options map[string]string) []string {
 // checkSubnets refuses a static address that the network, which exists, will
 // never give.
 func checkSubnets(want endpoint.Config, n network.Network) error {
+	var outside []string
 	for _, addr := range []netip.Addr{want.IPv4, want.IPv6} {
 		if !addr.IsValid() {
 			continue
 		}
 		if _, inside := n.Pool(addr); !inside {
-			return linkspan.Errorf(linkspan.ErrInvalid, "invalid endpoint settings:\nno configured subnet contains IP address %s: network %s has %s (see: linkspan network inspect %s)", addr, n.Name, subnets(n), n.Name)
+			outside = append(outside, outsideOf(n, addr))
 		}
 	}
-	return nil
+	if len(outside) == 0 {
+		return nil
+	}
+	return linkspan.Errorf(linkspan.ErrInvalid, "invalid endpoint settings:\n%s", strings.Join(outside, "\n"))
+}
+
+func outsideOf(n network.Network, addr netip.Addr) string {
+	return fmt.Sprintf("no configured subnet contains IP address %s: network %s has %s (see: linkspan network inspect %s)", addr, n.Name, subnets(n), n.Name)
 }

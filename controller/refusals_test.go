@@ -77,7 +77,7 @@ func TestWishesThatMakeNoSense(t *testing.T) {
 		"IPv6 has a zone":    {"lab", []func(*controller.Container){on("lab", apinetwork.EndpointSettings{IPAMConfig: address("fe80::1%eth0")})}, settings + "invalid IPv6 address: fe80::1%eth0"},
 		"no link-local": {"lab", []func(*controller.Container){on("lab", apinetwork.EndpointSettings{IPAMConfig: &apinetwork.EndpointIPAMConfig{
 			LinkLocalIPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")},
-		}})}, settings + "invalid link-local IP address: 10.0.0.1"},
+		}})}, settings + "invalid link local IP address: 10.0.0.1"},
 		"all at once": {"lab", []func(*controller.Container){on("lab", apinetwork.EndpointSettings{
 			IPAMConfig: &apinetwork.EndpointIPAMConfig{IPv4Address: netip.MustParseAddr("0.0.0.0"), IPv6Address: netip.MustParseAddr("::")},
 		})}, settings + "invalid IPv4 address: 0.0.0.0\ninvalid IPv6 address: ::"},

@@ -65,13 +65,8 @@ func (c *Controller) settle(ctx context.Context, owner linkspan.ID, host hostFil
 // follow is the part of settle that changes the kernel and the files. If
 // nothing has changed, it does nothing. It returns the sandbox as it is then.
 func (c *Controller) follow(ctx context.Context, owner linkspan.ID, host hostFiles) (sandbox.Sandbox, error) {
-	var q consequences
-	var err error
-	c.o.Store.View(func(t store.Tables) { q, err = c.consequencesOf(t, owner, host) })
+	q, err := c.followRoutes(ctx, owner, host)
 	if err != nil {
-		return sandbox.Sandbox{}, err
-	}
-	if err := c.switchGateways(ctx, q.live.Value, q.old, q.gateways); err != nil {
 		return q.live.Value, err
 	}
 	if q.resolver && !q.live.Value.Resolver {
@@ -83,6 +78,25 @@ func (c *Controller) follow(ctx context.Context, owner linkspan.ID, host hostFil
 		return q.live.Value, err
 	}
 	return q.live.Value, c.rewriteFiles(owner, host)
+}
+
+// followRoutes makes the default routes of a container follow its endpoints. It
+// reads them once it is alone: a link of which another connection has made a
+// default route meanwhile must not be gone before that route is.
+func (c *Controller) followRoutes(ctx context.Context, owner linkspan.ID, host hostFiles) (consequences, error) {
+	var id linkspan.ID
+	c.o.Store.View(func(t store.Tables) {
+		live, _ := sandboxOf(t, owner)
+		id = live.Value.ID
+	})
+	defer c.alone(id)()
+	var q consequences
+	var err error
+	c.o.Store.View(func(t store.Tables) { q, err = c.consequencesOf(t, owner, host) })
+	if err != nil {
+		return q, err
+	}
+	return q, c.switchGateways(ctx, q.live.Value, q.old, q.gateways)
 }
 
 // switchGateways replaces the default routes, if they change at all. While it
