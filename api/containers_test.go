@@ -32,12 +32,19 @@ func TestCreateContainer(t *testing.T) {
 	if e := q.Networking.EndpointsConfig["bridge"]; e == nil || e.MacAddress.String() != "02:42:0a:4d:00:09" || e.GwPriority != 7 {
 		t.Errorf("%+v", e)
 	}
+	w = ask(s, "POST", "/v1.47/containers/create", `{"Cmd":["true"],"HostConfig":{`+rootfs+`,"Sysctls":{"net.ipv4.conf.eth0.log_martians":"1","net.ipv4.tcp_mtu_probing":"1"}}}`)
+	if want := `{"Id":"` + string(ctrID) + `","Warnings":["Migrated sysctl \"net.ipv4.conf.eth0.log_martians\" to DriverOpts{\"com.docker.network.endpoint.sysctls\":\"net.ipv4.conf.IFNAME.log_martians=1\"}."]}`; w.Code != 201 || strings.TrimSpace(w.Body.String()) != want {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	if q := f.requests[1]; len(q.HostConfig.Sysctls) != 1 || q.Networking.EndpointsConfig["bridge"].DriverOpts["com.docker.network.endpoint.sysctls"] != "net.ipv4.conf.IFNAME.log_martians=1" {
+		t.Errorf("%+v %+v", q.HostConfig, q.Networking)
+	}
 	w = ask(s, "POST", "/containers/create", `{"Cmd":["true"],"MacAddress":"02:42:0a:4d:00:09","HostConfig":{`+rootfs+`,"NetworkMode":"container:web","IpcMode":"container:web","PidMode":"container:web"}}`)
 	if want := `{"Id":"` + string(ctrID) + `","Warnings":[]}`; w.Code != 201 || strings.TrimSpace(w.Body.String()) != want {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
 	donor := "container:" + string(ctrID)
-	if q := f.requests[1]; string(q.HostConfig.NetworkMode) != donor || string(q.HostConfig.IpcMode) != donor || string(q.HostConfig.PidMode) != donor || q.Config.Hostname != ctrID.Short() || len(q.Networking.EndpointsConfig) > 0 {
+	if q := f.requests[2]; string(q.HostConfig.NetworkMode) != donor || string(q.HostConfig.IpcMode) != donor || string(q.HostConfig.PidMode) != donor || q.Config.Hostname != ctrID.Short() || len(q.Networking.EndpointsConfig) > 0 {
 		t.Errorf("%+v %+v", q.HostConfig, q.Networking)
 	}
 }
@@ -68,6 +75,8 @@ func TestCreateRefusals(t *testing.T) {
 		`/containers/create {"HostConfig":{}}`:                                                                                                           "400 config cannot be empty in order to create a container",
 		`/containers/create {"Cmd":["x"],"HostConfig":{` + rootfs + `,"LogConfig":{"Type":"syslog"}}}`:                                                   `501 log driver "syslog" is not supported by this release: use json-file or local`,
 		`/containers/create {"Cmd":["x"],"HostConfig":{` + rootfs + `,"LogConfig":{"Type":"moon"}}}`:                                                     "400 logger: no log driver named 'moon' is registered",
+		`/containers/create {"Cmd":["x"],"HostConfig":{` + rootfs + `,"Sysctls":{"net.ipv4.conf.eth0.x":"1"}}}`:                                          "400 interface specific sysctl setting \"net.ipv4.conf.eth0.x\" must be supplied using driver option 'com.docker.network.endpoint.sysctls'",
+		`/v1.47/containers/create {"Cmd":["x"],"HostConfig":{` + rootfs + `,"Sysctls":{"net.ipv4.conf.eth1.x":"1"}}}`:                                    "400 unable to determine network endpoint for sysctl net.ipv4.conf.eth1.x",
 		`/containers/create {"Cmd":["x"],"HostConfig":{` + rootfs + `},"NetworkingConfig":{"EndpointsConfig":{"n":null}}}`:                               "400 invalid config for network n: EndpointsConfig is nil",
 		`/v1.43/containers/create {"Cmd":["x"],"HostConfig":{` + rootfs + `},"NetworkingConfig":{"EndpointsConfig":{"n":{},"m":{}}}}`:                    "400 Container cannot be created with multiple network endpoints: m, n",
 		`/v1.43/containers/create {"Cmd":["x"],"MacAddress":"zz","HostConfig":{` + rootfs + `}}`:                                                         "400 invalid MAC address: address zz: invalid MAC address",

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -98,6 +99,11 @@ func (s *Server) creation(body createBody, v version) (runtime.Request, []string
 			warnings = append(warnings, macDeprecated)
 		}
 	}
+	moved, err := migrateSysctls(request, v)
+	if err != nil {
+		return request, nil, err
+	}
+	warnings = append(warnings, moved...)
 	if err := s.networks.CheckWishes(controller.Container{Config: request.Config, HostConfig: request.HostConfig, Networking: request.Networking}); err != nil {
 		return request, nil, err
 	}
@@ -142,7 +148,7 @@ func checkHostConfig(h *container.HostConfig) error {
 		return linkspan.Errorf(linkspan.ErrInvalid, "invalid Annotations: the empty string is not permitted as an annotation key")
 	}
 	for _, m := range h.Mounts {
-		if m.Type != mount.TypeBind || (m.BindOptions != nil && m.BindOptions.CreateMountpoint) {
+		if m.Type != mount.TypeBind || !filepath.IsAbs(m.Source) || (m.BindOptions != nil && m.BindOptions.CreateMountpoint) {
 			continue
 		}
 		if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
@@ -236,29 +242,4 @@ func (s *Server) nameMode(q runtime.Request) {
 			return
 		}
 	}
-}
-
-// migrateMAC moves the container-wide MAC address of old clients to the
-// endpoint on the network that the container's mode names.
-func migrateMAC(text string, mode container.NetworkMode, n *apinetwork.NetworkingConfig) error {
-	var mac apinetwork.HardwareAddr
-	if err := mac.UnmarshalText([]byte(text)); err != nil {
-		return linkspan.Errorf(linkspan.ErrInvalid, "invalid MAC address: %w", err)
-	}
-	if mode.IsContainer() || mode.IsHost() {
-		return linkspan.Errorf(linkspan.ErrInvalid, "conflicting options: mac-address and the network mode")
-	}
-	if n.EndpointsConfig == nil {
-		n.EndpointsConfig = make(map[string]*apinetwork.EndpointSettings)
-	}
-	settings := n.EndpointsConfig[string(mode)]
-	if settings == nil {
-		settings = &apinetwork.EndpointSettings{}
-		n.EndpointsConfig[string(mode)] = settings
-	}
-	if len(settings.MacAddress) > 0 && settings.MacAddress.String() != mac.String() {
-		return linkspan.Errorf(linkspan.ErrInvalid, "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty")
-	}
-	settings.MacAddress = mac
-	return nil
 }

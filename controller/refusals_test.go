@@ -149,7 +149,7 @@ func TestConnectionsThatMakeNoSense(t *testing.T) {
 		"default, ip":        {"bridge", stopped, ip("172.17.0.9"), linkspan.ErrInvalid, "user-specified IP address is supported on user-defined networks only"},
 		"malformed, stopped": {"nowhere", stopped, ip("0.0.0.0"), linkspan.ErrInvalid, "invalid IPv4 address: 0.0.0.0"},
 		"interface, stopped": {"side", stopped, &apinetwork.EndpointSettings{DriverOpts: map[string]string{endpoint.OptionInterface: "much too long a name"}}, linkspan.ErrInvalid, "invalid interface name"},
-		"not link-local":     {"side", web, &apinetwork.EndpointSettings{IPAMConfig: &apinetwork.EndpointIPAMConfig{LinkLocalIPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}}, linkspan.ErrInvalid, "invalid link-local IP address: 10.0.0.1"},
+		"not link-local":     {"side", web, &apinetwork.EndpointSettings{IPAMConfig: &apinetwork.EndpointIPAMConfig{LinkLocalIPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}}, linkspan.ErrInvalid, "invalid link local IP address: 10.0.0.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := d.Connect(t.Context(), test.network, test.who.ID, test.settings)

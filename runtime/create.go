@@ -217,13 +217,19 @@ func checkModes(h *container.HostConfig) error {
 		given  bool
 	}{
 		{"--userns " + string(h.UsernsMode), h.UsernsMode != "" && !h.UsernsMode.IsHost()},
-		{"--gpus", len(h.DeviceRequests) > 0},
 		{"--cgroup-parent", h.CgroupParent != ""},
 	}
 	for _, u := range unsupported {
 		if u.given {
 			return linkspan.Errorf(linkspan.ErrNotImplemented, "%s is not supported by this runtime", u.option)
 		}
+	}
+	if len(h.DeviceRequests) > 0 {
+		first := h.DeviceRequests[0]
+		return linkspan.Errorf(linkspan.ErrNotImplemented, "could not select device driver %q with capabilities: %v: this runtime has no drivers of GPUs", first.Driver, first.Capabilities)
+	}
+	if !h.Isolation.IsDefault() {
+		return linkspan.Errorf(linkspan.ErrInvalid, "invalid isolation '%s' on linux", h.Isolation)
 	}
 	switch h.Runtime {
 	case "", "runc", "io.containerd.runc.v2", "linkspan":

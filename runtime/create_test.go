@@ -79,6 +79,9 @@ func TestCreateRefuses(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	limits := func(change func(*container.Resources)) func(*Request) {
+		return func(q *Request) { change(&q.HostConfig.Resources) }
+	}
 	tests := []struct {
 		change func(*Request)
 		kind   error
@@ -96,7 +99,26 @@ func TestCreateRefuses(t *testing.T) {
 		{func(q *Request) { q.Name = "x" }, linkspan.ErrInvalid, "Invalid container name"},
 		{func(q *Request) { q.Name = "/held" }, linkspan.ErrConflict, `Conflict. The container name "/held" is already in use by container "` + string(held.ID) + `". You have to remove (or rename) that container to be able to reuse that name.`},
 		{func(q *Request) { q.HostConfig.Memory = 1 << 20 }, linkspan.ErrInvalid, "Minimum memory limit allowed is 6MB"},
-		{func(q *Request) { q.HostConfig.CapAdd = []string{"NONE_SUCH"} }, linkspan.ErrInvalid, "unknown capability"},
+		{limits(func(r *container.Resources) { r.Memory, r.MemoryReservation = 16<<20, 32<<20 }), linkspan.ErrInvalid, "Minimum memory limit can not be less than memory reservation limit, see usage"},
+		{limits(func(r *container.Resources) { r.MemoryReservation = 1 << 20 }), linkspan.ErrInvalid, "Minimum memory reservation allowed is 6MB"},
+		{limits(func(r *container.Resources) { r.NanoCPUs = 1 << 50 }), linkspan.ErrInvalid, "range of CPUs is from 0.01 to "},
+		{limits(func(r *container.Resources) { r.NanoCPUs, r.CPUQuota = 1e9, 1000 }), linkspan.ErrInvalid, "Nano CPUs and CPU Quota cannot both be set"},
+		{limits(func(r *container.Resources) { r.CPUPeriod = 10 }), linkspan.ErrInvalid, "CPU cfs period can not be less than 1ms"},
+		{limits(func(r *container.Resources) { r.CPUQuota = 10 }), linkspan.ErrInvalid, "CPU cfs quota can not be less than 1ms (i.e. 1000)"},
+		{limits(func(r *container.Resources) { r.CpusetCpus = "1-what" }), linkspan.ErrInvalid, "Invalid value 1-what for cpuset cpus"},
+		{limits(func(r *container.Resources) { r.CpusetCpus = "0,8000" }), linkspan.ErrInvalid, "Requested CPUs are not available - requested 0,8000, available: 0"},
+		{limits(func(r *container.Resources) { r.CpusetMems = "8000" }), linkspan.ErrInvalid, "Requested memory nodes are not available - requested 8000, available: 0"},
+		{func(q *Request) { q.HostConfig.OomScoreAdj = 1001 }, linkspan.ErrInvalid, "Invalid value 1001, range for oom score adj is [-1000, 1000]"},
+		{func(q *Request) { q.HostConfig.ShmSize = -1 }, linkspan.ErrInvalid, "SHM size can not be less than 0"},
+		{func(q *Request) { q.HostConfig.Isolation = "hyperv" }, linkspan.ErrInvalid, "invalid isolation 'hyperv' on linux"},
+		{func(q *Request) {
+			q.HostConfig.IpcMode, q.HostConfig.Sysctls = "host", map[string]string{"kernel.shmmax": "1"}
+		}, linkspan.ErrInvalid, "would change the host"},
+		{func(q *Request) {
+			q.HostConfig.IpcMode, q.HostConfig.Sysctls = "host", map[string]string{"fs.mqueue.msg_max": "9"}
+		}, linkspan.ErrInvalid, "would change the host"},
+		{func(q *Request) { q.HostConfig.CapAdd = []string{"NONE_SUCH"} }, linkspan.ErrInvalid, `invalid CapAdd: unknown capability: "NONE_SUCH"`},
+		{func(q *Request) { q.HostConfig.CapDrop = []string{"NONE_SUCH"} }, linkspan.ErrInvalid, `invalid CapDrop: unknown capability: "NONE_SUCH"`},
 		{func(q *Request) { q.HostConfig.Sysctls = map[string]string{"kernel.panic": "1"} }, linkspan.ErrInvalid, "would change the host"},
 		{func(q *Request) { q.HostConfig.Sysctls = map[string]string{"net.../../kernel/panic": "1"} }, linkspan.ErrInvalid, "would change the host"},
 		{func(q *Request) { q.HostConfig.SecurityOpt = []string{"what"} }, linkspan.ErrInvalid, "invalid --security-opt"},
@@ -149,7 +171,7 @@ func TestFind(t *testing.T) {
 	if _, err := b.Get("none"); !errors.Is(err, linkspan.ErrNotFound) || err.Error() != "No such container: none" {
 		t.Errorf("none: %v", err)
 	}
-	if _, err := b.Get(""); !errors.Is(err, linkspan.ErrNotFound) {
+	if _, err := b.Get(""); !errors.Is(err, linkspan.ErrInvalid) {
 		t.Errorf("empty: %v", err)
 	}
 	// A name beats the beginning of an ID.

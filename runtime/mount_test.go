@@ -233,7 +233,7 @@ func TestMountRefusals(t *testing.T) {
 		"field Target must not be empty":                     mounted(mount.Mount{Type: mount.TypeBind, Source: "/a"}),
 		"field Source must not be empty":                     mounted(mount.Mount{Type: mount.TypeBind, Target: "/a"}),
 		"field TmpfsOptions must not be specified":           mounted(mount.Mount{Type: mount.TypeBind, Source: "/", Target: "/a", TmpfsOptions: &mount.TmpfsOptions{}}),
-		"mount type unknown: \"nonsense\"":                   mounted(mount.Mount{Type: "nonsense", Target: "/a"}),
+		"for type \"nonsense\": mount type unknown":          mounted(mount.Mount{Type: "nonsense", Target: "/a"}),
 		"invalid propagation mode: nonsense":                 mounted(mount.Mount{Type: mount.TypeBind, Source: "/", Target: "/a", BindOptions: &mount.BindOptions{Propagation: "nonsense"}}),
 		"subpath must be a relative path within the volume":  mounted(mount.Mount{Type: mount.TypeVolume, Source: "v", Target: "/a", VolumeOptions: &mount.VolumeOptions{Subpath: "../.."}}),
 		"error looking up volume plugin x: plugin \"x\" not": mounted(mount.Mount{Type: mount.TypeVolume, Source: "v", Target: "/a", VolumeOptions: &mount.VolumeOptions{DriverConfig: &mount.Driver{Name: "x"}}}),

@@ -325,7 +325,7 @@ func parseMount(m mount.Mount) (wish, error) {
 	case mount.TypeImage, mount.TypeNamedPipe, mount.TypeCluster:
 		return w, linkspan.Errorf(linkspan.ErrNotImplemented, "mounts of type %q are not supported: use bind, volume or tmpfs", m.Type)
 	}
-	return w, linkspan.Errorf(linkspan.ErrInvalid, "mount type unknown: %q", m.Type)
+	return refuse("mount type unknown")
 }
 
 // bind reads the options of a bind mount.

@@ -39,11 +39,11 @@ func (r *Runtime) capabilities(h *container.HostConfig, privileged bool) (uint64
 	}
 	add, err := parseCaps(h.CapAdd)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("invalid CapAdd: %w", err)
 	}
 	drop, err := parseCaps(h.CapDrop)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("invalid CapDrop: %w", err)
 	}
 	mask := uint64(0)
 	for _, c := range defaultCaps {
@@ -82,7 +82,7 @@ func parseCaps(names []string) (uint64, error) {
 		wanted := strings.TrimPrefix(strings.ToLower(name), "cap_")
 		i := slices.IndexFunc(capability.ListKnown(), func(c capability.Cap) bool { return c.String() == wanted })
 		if i < 0 {
-			return 0, linkspan.Errorf(linkspan.ErrInvalid, "invalid capability: unknown capability: %q", name)
+			return 0, linkspan.Errorf(linkspan.ErrInvalid, "unknown capability: %q", name)
 		}
 		mask |= 1 << uint(capability.ListKnown()[i])
 	}

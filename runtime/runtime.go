@@ -208,7 +208,10 @@ func (r *Runtime) Get(ref string) (Container, error) {
 }
 
 func (r *Runtime) find(ref string) (*entry, error) {
-	if ref = strings.TrimPrefix(ref, "/"); strings.Contains(ref, "/") && r.options.Links != nil {
+	if ref = strings.TrimPrefix(ref, "/"); ref == "" {
+		return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid name or ID supplied: %q", ref)
+	}
+	if strings.Contains(ref, "/") && r.options.Links != nil {
 		if target, ok := r.options.Links.LinkTarget(ref); ok {
 			ref = string(target)
 		}
@@ -223,7 +226,7 @@ func (r *Runtime) find(ref string) (*entry, error) {
 	}
 	var found *entry
 	for id, e := range r.entries {
-		if ref == "" || !strings.HasPrefix(string(id), ref) {
+		if !strings.HasPrefix(string(id), ref) {
 			continue
 		}
 		if found != nil {

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 	"golang.org/x/sys/unix"
 
@@ -185,14 +184,15 @@ func override(env, with []string) []string {
 // change the host.
 func sysctls(h *container.HostConfig) ([]string, error) {
 	private := !h.NetworkMode.IsHost() && !h.NetworkMode.IsContainer()
+	ofIPC := []string{"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"}
 	values := map[string]string{}
 	if private {
 		values["net.ipv4.ip_unprivileged_port_start"] = "0"
 		values["net.ipv4.ping_group_range"] = "0 2147483647"
 	}
 	for key, value := range h.Sysctls {
-		own := strings.HasPrefix(key, "fs.mqueue.") || strings.HasPrefix(key, "net.") && private ||
-			slices.Contains([]string{"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"}, key)
+		own := strings.HasPrefix(key, "net.") && private ||
+			(strings.HasPrefix(key, "fs.mqueue.") || slices.Contains(ofIPC, key)) && !h.IpcMode.IsHost()
 		if !own || strings.Contains(key, "/") || strings.Contains(key, "..") {
 			return nil, linkspan.Errorf(linkspan.ErrInvalid, "sysctl %q is not in a namespace of the container, so it would change the host", key)
 		}
@@ -226,78 +226,6 @@ func rlimits(h *container.HostConfig) ([]launch.Rlimit, error) {
 			return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid ulimit %s=%d:%d", u.Name, u.Soft, u.Hard)
 		}
 		list = append(list, launch.Rlimit{Resource: resource, Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
-	}
-	return list, nil
-}
-
-// limitsOf translates HostConfig's resources, by Docker's rules.
-func limitsOf(h *container.HostConfig) (cgroup.Limits, error) {
-	l := cgroup.Limits{
-		Memory: h.Memory, MemorySwap: h.MemorySwap, Reservation: h.MemoryReservation, CPUShares: h.CPUShares, CPUQuota: h.CPUQuota,
-		CPUPeriod: h.CPUPeriod, CpusetCPUs: h.CpusetCpus, CpusetMems: h.CpusetMems, AllDevices: h.Privileged,
-	}
-	if h.MemorySwappiness != nil && *h.MemorySwappiness != -1 {
-		l.Swappiness = h.MemorySwappiness
-		if *l.Swappiness < 0 || *l.Swappiness > 100 {
-			return l, linkspan.Errorf(linkspan.ErrInvalid, "Invalid value: %d, valid memory swappiness range is 0-100", *l.Swappiness)
-		}
-	}
-	l.NoOOMKill, l.BlockWeight = h.OomKillDisable != nil && *h.OomKillDisable, h.BlkioWeight
-	if l.BlockWeight != 0 && (l.BlockWeight < 10 || l.BlockWeight > 1000) {
-		return l, linkspan.Errorf(linkspan.ErrInvalid, "Range of blkio weight is from 10 to 1000")
-	}
-	var err error
-	if l.Block, err = blockLimits(h); err != nil {
-		return l, err
-	}
-	if h.PidsLimit != nil {
-		if l.Pids = *h.PidsLimit; l.Pids <= 0 {
-			l.Pids = cgroup.Unlimited
-		}
-	}
-	switch {
-	case h.Memory != 0 && h.Memory < 6<<20:
-		return l, linkspan.Errorf(linkspan.ErrInvalid, "Minimum memory limit allowed is 6MB")
-	case h.MemorySwap > 0 && h.MemorySwap < h.Memory:
-		return l, linkspan.Errorf(linkspan.ErrInvalid, "Minimum memoryswap limit should be larger than memory limit, see usage")
-	case h.MemorySwap > 0 && h.Memory == 0:
-		return l, linkspan.Errorf(linkspan.ErrInvalid, "You should always set the Memory limit when using Memoryswap limit, see usage")
-	case h.NanoCPUs > 0 && (h.CPUQuota > 0 || h.CPUPeriod > 0):
-		return l, linkspan.Errorf(linkspan.ErrInvalid, "Conflicting options: Nano CPUs and CPU Period cannot both be set")
-	case h.CPUShares < 0:
-		return l, linkspan.Errorf(linkspan.ErrInvalid, "invalid CPU shares (%d): value must be a positive integer", h.CPUShares)
-	case h.NanoCPUs < 0:
-		return l, linkspan.Errorf(linkspan.ErrInvalid, "invalid number of CPUs (%d billionths): value must be a positive integer", h.NanoCPUs)
-	}
-	if h.Memory > 0 && h.MemorySwap == 0 {
-		l.MemorySwap = 2 * h.Memory
-	}
-	if h.NanoCPUs > 0 {
-		l.CPUPeriod = 100_000
-		l.CPUQuota = h.NanoCPUs * l.CPUPeriod / 1_000_000_000
-	}
-	return l, nil
-}
-
-// blockLimits looks up the devices of limits on block I/O.
-func blockLimits(h *container.HostConfig) ([]cgroup.BlockLimit, error) {
-	var list []cgroup.BlockLimit
-	for _, family := range []struct {
-		kind    string
-		devices []*blkiodev.ThrottleDevice
-	}{
-		{"read_bps", h.BlkioDeviceReadBps},
-		{"write_bps", h.BlkioDeviceWriteBps},
-		{"read_iops", h.BlkioDeviceReadIOps},
-		{"write_iops", h.BlkioDeviceWriteIOps},
-	} {
-		for _, d := range family.devices {
-			var st unix.Stat_t
-			if err := unix.Stat(d.Path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
-				return nil, linkspan.Errorf(linkspan.ErrInvalid, "limiting block I/O: %s is not a block device", d.Path)
-			}
-			list = append(list, cgroup.BlockLimit{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev), Kind: family.kind, Rate: d.Rate})
-		}
 	}
 	return list, nil
 }

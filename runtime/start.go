@@ -253,7 +253,7 @@ func (r *Runtime) startFailed(ctx context.Context, e *entry, err error, asked bo
 	if kind == nil {
 		return fmt.Errorf("starting container %s: %w", c.ID.Short(), err)
 	}
-	return linkspan.Errorf(kind, "failed to start container %s: %w", c.ID.Short(), err)
+	return linkspan.Errorf(kind, "%w", err)
 }
 
 // clean undoes all that a run may have made. It goes on past errors; the

@@ -135,8 +135,9 @@ func TestTerminal(t *testing.T) {
 			t.Errorf("got %q, want %q in it", got, want)
 		}
 	}
-	if c := b.start(t, "sleep 1000"); b.Resize(t.Context(), c.Name, 1, 1) == nil {
-		t.Error("resized a container without a terminal")
+	c = b.start(t, "sleep 1000")
+	if err := b.Resize(t.Context(), c.Name, 1, 1); err != nil {
+		t.Errorf("telling a container without a terminal of a window: %v", err)
 	}
 }
 

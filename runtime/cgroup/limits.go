@@ -43,8 +43,8 @@ type BlockLimit struct {
 	Rate         uint64 // bytes or operations a second
 }
 
-// Check refuses what this kernel, or the way its cgroups are mounted, could
-// not keep.
+// Check refuses what this kernel, the machine, or the way its cgroups are
+// mounted could not keep.
 func (t *Tree) Check(l Limits) error {
 	wants := []struct {
 		set        bool
@@ -60,7 +60,7 @@ func (t *Tree) Check(l Limits) error {
 			return linkspan.Errorf(linkspan.ErrUnsupported, "cannot limit %s: no mounted cgroup hierarchy has the controller (see /proc/cgroups and mount -t cgroup,cgroup2)", w.controller)
 		}
 	}
-	return nil
+	return t.checkCpusets(l)
 }
 
 // devices is Docker's list: any node may be made, only harmless ones opened.

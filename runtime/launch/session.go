@@ -272,7 +272,7 @@ func (s *session) signal(number int) error {
 
 func (s *session) resize(rows, cols int) error {
 	if !s.tty || s.streams.stdout == nil {
-		return unix.ENOTTY
+		return nil // Docker's clients tell any container of their window
 	}
 	raw, err := s.streams.stdout.SyscallConn()
 	if err != nil {
