@@ -317,15 +317,20 @@ func (c *Controller) silence(r reservation) {
 // takeAway undoes the plans of a sandbox one by one, and drops the rows of those
 // that it could: an endpoint that cannot be undone, since its plugin is away,
 // stays behind alone, and the container may start again. It returns the endpoints
-// that are gone.
+// that are gone, or are only owed to a plugin.
 func (c *Controller) takeAway(ctx context.Context, r reservation) ([]store.Row[endpoint.Endpoint], error) {
 	var undone reservation
+	var gone []store.Row[endpoint.Endpoint]
 	var errs []error
 	own := errors.Join(c.executor.Undo(ctx, r.ports.Plan), c.executor.Undo(ctx, r.gateways.Plan))
 	for i := len(r.endpoints) - 1; i >= 0; i-- {
-		err := c.undoEndpoint(ctx, r.endpoints[i])
+		row := r.endpoints[i]
+		err := c.undoEndpoint(ctx, row)
 		if err == nil {
-			undone.endpoints = append(undone.endpoints, r.endpoints[i])
+			undone.endpoints = append(undone.endpoints, row)
+		}
+		if err = c.leave("disconnecting container "+row.Value.Name, err); err == nil {
+			gone = append(gone, row)
 		}
 		errs = append(errs, err)
 	}
@@ -333,7 +338,7 @@ func (c *Controller) takeAway(ctx context.Context, r reservation) ([]store.Row[e
 	if own == nil {
 		undone.sandbox = r.sandbox
 	}
-	return undone.endpoints, errors.Join(append(errs, own, c.drop(ctx, undone))...)
+	return gone, errors.Join(append(errs, own, c.drop(ctx, undone))...)
 }
 
 func (c *Controller) emit(action string, e endpoint.Endpoint) {

@@ -14,7 +14,8 @@ import (
 )
 
 // What could not be undone since a program was away is owed to it, and outlives
-// the daemon and the machine's boots (see package store). It is paid before the
+// the daemon and the machine's boots (see package store). For whoever asked for the
+// removal it is done: nobody but the program can see what is left. It is paid before the
 // program is asked for anything new: a program that was started again, too, may
 // have forgotten an address, and given it to somebody else by the time that it
 // is given back.
@@ -86,7 +87,9 @@ func (c *Controller) undoOnce(ctx context.Context, id linkspan.ID, plan op.Plan,
 		return nil // somebody else was faster
 	}
 	if err := c.executor.Undo(ctx, plan); err != nil {
-		c.owe(id)
+		if op.OnlyOwed(err) {
+			c.owe(id)
+		}
 		return err
 	}
 	c.mu.Lock()
@@ -98,11 +101,28 @@ func (c *Controller) undoOnce(ctx context.Context, id linkspan.ID, plan op.Plan,
 	})
 }
 
-// owe notes that a row's plan could not be undone.
+// owe notes that nothing is left of a row's plan but what is owed to programs.
 func (c *Controller) owe(id linkspan.ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.owed[id] = true
+}
+
+// owes tells whether a row is only there for what is owed.
+func (c *Controller) owes(id linkspan.ID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.owed[id]
+}
+
+// leave turns the failure of a removal that must wait for nothing but programs
+// into success, and notes it.
+func (c *Controller) leave(what string, err error) error {
+	if !op.OnlyOwed(err) {
+		return err
+	}
+	c.o.Logf("%s: done, but for what a plugin that is away must hear of it: %v", what, err)
+	return nil
 }
 
 // noteDebts notes what an earlier daemon has left to be undone by programs.
@@ -139,15 +159,10 @@ func (c *Controller) pay(ctx context.Context, name string) {
 	if none {
 		return
 	}
-	owed := func(id linkspan.ID) bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.owed[id]
-	}
 	toPay := false
 	c.o.Store.View(func(t store.Tables) {
 		for id, parties := range unfinished(t) {
-			toPay = toPay || owed(id) && slices.Contains(parties, name)
+			toPay = toPay || c.owes(id) && slices.Contains(parties, name)
 		}
 	})
 	if toPay {

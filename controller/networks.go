@@ -23,7 +23,7 @@ func (c *Controller) RemoveNetwork(ctx context.Context, ref string) error {
 	var row store.Row[network.Network]
 	err := c.whenFree(ctx, func() error {
 		return c.o.Store.Update(func(t store.Tables) (err error) {
-			row, err = reserveRemoval(t, ref)
+			row, err = c.reserveRemoval(t, ref)
 			return err
 		})
 	})
@@ -34,7 +34,7 @@ func (c *Controller) RemoveNetwork(ctx context.Context, ref string) error {
 }
 
 // reserveRemoval is the pure part of a removal.
-func reserveRemoval(t store.Tables, ref string) (store.Row[network.Network], error) {
+func (c *Controller) reserveRemoval(t store.Tables, ref string) (store.Row[network.Network], error) {
 	row, err := findNetwork(t, ref)
 	if err != nil {
 		return row, err
@@ -46,7 +46,7 @@ func reserveRemoval(t store.Tables, ref string) (store.Row[network.Network], err
 	for _, refuse := range []func() error{
 		func() error { return checkFree(row) },
 		func() error { return refuseLent(t, n) },
-		func() error { return refuseHeld(t, n) },
+		func() error { return c.refuseHeld(t, n) },
 	} {
 		if err := refuse(); err != nil {
 			return row, err
@@ -60,15 +60,20 @@ func reserveRemoval(t store.Tables, ref string) (store.Row[network.Network], err
 // row, and is tried again.
 func (c *Controller) finishNetwork(ctx context.Context, row store.Row[network.Network]) error {
 	n := row.Value
-	if err := c.undoNetwork(ctx, row); err != nil {
+	gone := c.owes(n.ID) // for all but its plugin, since an earlier time
+	undoErr := c.undoNetwork(ctx, row)
+	if err := c.leave("removing network "+n.Name, undoErr); err != nil {
 		return fmt.Errorf("removing network %s: %w", n.Name, err)
 	}
 	c.closeZone(n.ID)
-	err := c.o.Store.Defer(func(t store.Tables) error {
-		t.Networks.Delete(n.ID)
-		return nil
-	})
-	if !n.ConfigOnly {
+	var err error
+	if undoErr == nil {
+		err = c.o.Store.Defer(func(t store.Tables) error {
+			t.Networks.Delete(n.ID)
+			return nil
+		})
+	}
+	if !n.ConfigOnly && !gone {
 		c.o.Events(Event{Action: "destroy", Network: n.ID, Name: n.Name, Driver: n.Driver})
 	}
 	return err
@@ -90,8 +95,8 @@ func refuseLent(t store.Tables, n network.Network) error {
 	return linkspan.Errorf(linkspan.ErrForbidden, "error while removing network: configuration network %q is in use by %s", n.Name, strings.Join(names, ", "))
 }
 
-func refuseHeld(t store.Tables, n network.Network) error {
-	if holders := endpointsOf(t, n.ID); len(holders) > 0 {
+func (c *Controller) refuseHeld(t store.Tables, n network.Network) error {
+	if holders := c.endpointsOf(t, n.ID); len(holders) > 0 {
 		return linkspan.Errorf(linkspan.ErrForbidden, "error while removing network: network %s has active endpoints (%s)", n.Name, describe(holders))
 	}
 	return nil
@@ -167,12 +172,13 @@ func named(t store.Tables, name string) (found []store.Row[network.Network]) {
 	return found
 }
 
-// Networks returns all networks, oldest first.
+// Networks returns all networks, oldest first. What is only owed to a plugin is
+// none.
 func (c *Controller) Networks() []network.Network {
 	var all []network.Network
 	c.o.Store.View(func(t store.Tables) {
-		for _, row := range t.Networks.All() {
-			if row.Phase != store.Creating {
+		for id, row := range t.Networks.All() {
+			if row.Phase != store.Creating && (row.Phase != store.Deleting || !c.owes(id)) {
 				all = append(all, row.Value)
 			}
 		}
@@ -187,7 +193,7 @@ func (c *Controller) Endpoints(id linkspan.ID) (found []endpoint.Endpoint) {
 	var row store.Row[network.Network]
 	c.o.Store.View(func(t store.Tables) {
 		row, _ = t.Networks.Get(id)
-		found = endpointsOf(t, id)
+		found = c.endpointsOf(t, id)
 	})
 	for _, e := range c.elsewhere(row.Value) {
 		found = append(found, endpoint.Endpoint{
@@ -198,10 +204,12 @@ func (c *Controller) Endpoints(id linkspan.ID) (found []endpoint.Endpoint) {
 	return found
 }
 
-func endpointsOf(t store.Tables, id linkspan.ID) []endpoint.Endpoint {
+func (c *Controller) endpointsOf(t store.Tables, id linkspan.ID) []endpoint.Endpoint {
 	var found []endpoint.Endpoint
-	for _, row := range t.By.EndpointsByNetwork.All(id) {
-		found = append(found, row.Value)
+	for own, row := range t.By.EndpointsByNetwork.All(id) {
+		if row.Phase != store.Deleting || !c.owes(own) {
+			found = append(found, row.Value)
+		}
 	}
 	sort.Slice(found, func(i, j int) bool { return found[i].Name < found[j].Name })
 	return found

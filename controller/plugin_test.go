@@ -239,8 +239,12 @@ func TestPluginDiesInJoinAndComesBack(t *testing.T) {
 
 	driver.Hook = nil
 	plugintest.Serve(t, p.socket("lab-driver"), driver.Handler())
-	if !nstest.Until(soon, func() bool { return p.Degraded(n) == nil && len(p.Endpoints(n.ID)) == 0 }) {
-		t.Fatalf("not healed: %v, endpoints %v", p.Degraded(n), p.Endpoints(n.ID))
+	if !nstest.Until(soon, func() bool {
+		_, waiting := p.Dependents("lab-driver")
+		return p.Degraded(n) == nil && len(waiting) == 0
+	}) {
+		_, waiting := p.Dependents("lab-driver")
+		t.Fatalf("not healed: %v, waiting %v", p.Degraded(n), waiting)
 	}
 	if left := driver.Left(); len(left) != 1 {
 		t.Errorf("left with the plugin: %v", left)

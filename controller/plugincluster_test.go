@@ -51,6 +51,18 @@ func TestPluginInCluster(t *testing.T) {
 	knows("1 192.0.2.1 true", "1 192.0.2.2 false")
 	p.plugins.Nodes([]messages.Node{self})
 	knows("1 192.0.2.1 true")
+
+	// What was allocated is freed when the plugin is back, if it was away.
+	p.network(t, "late", driverIs("lab-driver"))
+	server.Stop()
+	must(t, p.RemoveNetwork(t.Context(), "late"))
+	if _, waiting := p.Dependents("lab-driver"); !slices.Equal(waiting, []string{"network late"}) {
+		t.Errorf("what waits for the plugin: %v", waiting)
+	}
+	server = plugintest.Serve(t, p.socket("lab-driver"), driver.Handler())
+	if !nstest.Until(soon, func() bool { _, waiting := p.Dependents("lab-driver"); return len(waiting) == 0 }) {
+		t.Error("what was allocated is not freed")
+	}
 	p.clear(t)
 
 	// What was allocated for a network that could not be made is freed.
@@ -65,7 +77,7 @@ func TestPluginInCluster(t *testing.T) {
 			about = append(about, call)
 		}
 	}
-	want := strings.Fields("AllocateNetwork CreateNetwork CreateNetwork DeleteNetwork FreeNetwork AllocateNetwork FreeNetwork")
+	want := strings.Fields("AllocateNetwork CreateNetwork CreateNetwork AllocateNetwork FreeNetwork DeleteNetwork FreeNetwork AllocateNetwork FreeNetwork")
 	if !slices.Equal(about, want) {
 		t.Errorf("calls %v, want %v", about, want)
 	}

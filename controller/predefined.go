@@ -49,7 +49,7 @@ func (c *Controller) dropOutdated(ctx context.Context, spec NetworkSpec) error {
 		return nil //nolint:nilerr // there is none yet
 	}
 	err = c.o.Store.Update(func(t store.Tables) error {
-		if err := refuseHeld(t, row.Value); err != nil {
+		if err := c.refuseHeld(t, row.Value); err != nil {
 			return err
 		}
 		t.Networks.SetPhase(row.Value.ID, store.Deleting)

@@ -213,7 +213,7 @@ func (c *Controller) DetachEnded(ctx context.Context, owner linkspan.ID) error {
 
 func (c *Controller) finishEndpoint(ctx context.Context, row store.Row[endpoint.Endpoint]) error {
 	if err := c.undoEndpoint(ctx, row); err != nil {
-		return err
+		return c.leave("disconnecting container "+row.Value.Name, err)
 	}
 	err := c.o.Store.Defer(func(t store.Tables) error {
 		t.Endpoints.Delete(row.Value.ID)

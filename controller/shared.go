@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -25,12 +26,17 @@ func (c *Controller) createShared(ctx context.Context, n network.Network, driver
 	if err != nil {
 		return would, err
 	}
-	allocator, allocates := driver.(drivers.Allocator)
+	var allocation op.Plan
 	var allocated map[string]string
-	if allocates {
-		if allocated, err = allocator.Allocate(ctx, would); err != nil {
+	if allocator, allocates := driver.(drivers.Allocator); allocates {
+		allocation, err = c.executor.Ask(ctx, allocator.Allocation(would))
+		if errors.Is(err, op.ErrLeft) {
+			c.free(ctx, would, allocation)
+		}
+		if err != nil {
 			return would, err
 		}
+		allocated = allocator.Allocated(allocation)
 	}
 	made, err := c.o.Cluster.CreateNetwork(ctx, func(there []network.Network, vni uint32) (network.Network, error) {
 		chosen, failed := choose(there, vni)
@@ -38,12 +44,34 @@ func (c *Controller) createShared(ctx context.Context, n network.Network, driver
 		return chosen, failed
 	})
 	if err != nil {
-		if allocates {
-			c.note("freeing what was allocated for network "+n.Name, allocator.Free(context.WithoutCancel(ctx), n.ID))
-		}
+		c.free(ctx, would, allocation)
 		return would, err
 	}
 	return made, c.know(made)
+}
+
+// free undoes what was allocated for a network that is gone, or was never made. A
+// row keeps it until the plugin has heard of it.
+func (c *Controller) free(ctx context.Context, n network.Network, allocation op.Plan) {
+	if len(allocation) == 0 {
+		return
+	}
+	row := store.Row[network.Network]{Value: n, Phase: store.Deleting}
+	err := c.o.Store.Update(func(t store.Tables) error {
+		left, there := t.Networks.Get(n.ID)
+		if there && left.Phase != store.Deleting {
+			return linkspan.Errorf(linkspan.ErrConflict, "network %s is in use again", n.Name)
+		}
+		row.Plan = slices.Concat(allocation, left.Plan) // its part here may wait for the plugin, too
+		t.Networks.Put(n.ID, row)
+		return nil
+	})
+	if err == nil {
+		err = c.undoNetwork(ctx, row)
+	} else {
+		err = errors.Join(err, c.executor.Undo(ctx, allocation))
+	}
+	c.note("freeing what was allocated for network "+n.Name, err)
 }
 
 // withAll returns options with more of them.
@@ -167,7 +195,7 @@ func (c *Controller) removeShared(ctx context.Context, n network.Network) error 
 		return noCluster(n)
 	}
 	var err error
-	c.o.Store.View(func(t store.Tables) { err = refuseHeld(t, n) })
+	c.o.Store.View(func(t store.Tables) { err = c.refuseHeld(t, n) })
 	if err == nil {
 		err = c.o.Cluster.RemoveNetwork(ctx, n.ID)
 	}
@@ -177,7 +205,7 @@ func (c *Controller) removeShared(ctx context.Context, n network.Network) error 
 	err = c.unknow(ctx, n.ID)
 	if driver, driverErr := c.driver(n.Driver); driverErr == nil {
 		if allocator, allocates := driver.(drivers.Allocator); allocates {
-			c.note("freeing what was allocated for network "+n.Name, allocator.Free(context.WithoutCancel(ctx), n.ID))
+			c.free(ctx, n, allocator.Allocation(n))
 		}
 	}
 	return err
@@ -197,7 +225,7 @@ func (c *Controller) unknow(ctx context.Context, id linkspan.ID) error {
 			if err := checkFree(row); err != nil {
 				return err
 			}
-			if err := refuseHeld(t, row.Value); err != nil {
+			if err := c.refuseHeld(t, row.Value); err != nil {
 				return err
 			}
 			t.Networks.SetPhase(id, store.Deleting)

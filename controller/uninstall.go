@@ -28,7 +28,7 @@ func (c *Controller) Uninstall(ctx context.Context) error {
 		err := c.o.Store.Update(func(t store.Tables) error {
 			found, err := findNetwork(t, string(n.ID))
 			if err == nil {
-				row, err = found, refuseHeld(t, n)
+				row, err = found, c.refuseHeld(t, n)
 			}
 			if err == nil {
 				t.Networks.SetPhase(n.ID, store.Deleting)

@@ -37,14 +37,15 @@ type Describer interface {
 }
 
 // Allocator is a Driver of networks that hosts share that is asked once for each,
-// on the host where it is made.
+// on the host where it is made. Undoing the question frees what was allocated; that
+// needs no answer.
 type Allocator interface {
-	// Allocate returns options that the network is to have on all hosts, beside
-	// those that it has.
-	Allocate(ctx context.Context, n network.Network) (options map[string]string, err error)
+	// Allocation plans the question.
+	Allocation(n network.Network) op.Plan
 
-	// Free is the reverse, when the network is gone from all hosts.
-	Free(ctx context.Context, id linkspan.ID) error
+	// Allocated returns options that the network is to have on all hosts, beside
+	// those that it has, from the answered plan.
+	Allocated(answered op.Plan) map[string]string
 }
 
 // GatewayChooser is a Driver that has a say in whether gateways are chosen.

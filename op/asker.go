@@ -62,3 +62,22 @@ type left struct{ err error }
 func (l left) Error() string { return l.err.Error() }
 
 func (l left) Unwrap() []error { return []error{ErrLeft, l.err} }
+
+// owing is the failure to undo an op of a program.
+type owing struct{ error }
+
+func (o owing) Unwrap() error { return o.error }
+
+// OnlyOwed tells whether an undo failed at nothing but ops of programs: all else
+// of the plan is gone, and what is left must wait for them.
+func OnlyOwed(err error) bool {
+	switch e := err.(type) { //nolint:errorlint // it walks the tree itself: all branches count
+	case owing:
+		return true
+	case interface{ Unwrap() []error }:
+		return !slices.ContainsFunc(e.Unwrap(), func(branch error) bool { return !OnlyOwed(branch) })
+	case interface{ Unwrap() error }:
+		return OnlyOwed(e.Unwrap())
+	}
+	return false
+}

@@ -100,8 +100,8 @@ func (x *Executor) do(ctx context.Context, i int, step Step) (Op, error) {
 }
 
 // Undo takes a plan back, last step first. It goes on past errors and reports
-// them together. It is not cancelled with ctx but has UndoTimeout, without the
-// time that a Watcher takes.
+// them together (see OnlyOwed). It is not cancelled with ctx but has UndoTimeout,
+// without the time that a Watcher takes.
 func (x *Executor) Undo(ctx context.Context, plan Plan) error {
 	ctx = context.WithoutCancel(ctx)
 	left := UndoTimeout
@@ -120,6 +120,9 @@ func (x *Executor) Undo(ctx context.Context, plan Plan) error {
 			undo()
 		}
 		if err != nil {
+			if _, outside := plan[i].Op.(Outsider); outside {
+				err = owing{err}
+			}
 			errs = append(errs, fmt.Errorf("undoing %q: %w", firstLine(plan[i].Op.String()), err))
 		}
 	}

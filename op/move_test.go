@@ -153,4 +153,23 @@ func TestAsk(t *testing.T) {
 	if err = x.Do(t.Context(), op.Plan{step("stuck", nil), step("b", refused)}); !errors.Is(err, op.ErrLeft) || !errors.Is(err, refused) {
 		t.Errorf("an undo that fails: %v", err)
 	}
+	program := func(name string) op.Step { return op.Step{Op: outside{asking{name: name, undone: &undone}}} }
+	for _, test := range []struct {
+		plan op.Plan
+		owed bool
+	}{
+		{op.Plan{step("a", nil), program("stuck"), program("stuck")}, true},
+		{op.Plan{step("stuck", nil), program("stuck")}, false},
+		{op.Plan{step("stuck", nil), program("b")}, false},
+		{op.Plan{program("b")}, false},
+	} {
+		if err := x.Undo(t.Context(), test.plan); op.OnlyOwed(err) != test.owed {
+			t.Errorf("only owed to programs is %v: %v", !test.owed, err)
+		}
+	}
 }
+
+// outside is an asking of a program's.
+type outside struct{ asking }
+
+func (outside) Party() string { return "somebody" }

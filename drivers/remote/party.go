@@ -37,12 +37,13 @@ func (p party) Party() string { return p.Plugin }
 func Kinds(plugins *Plugins) op.Kinds {
 	way := party{plugins: plugins}
 	return op.Kinds{
-		"plugin-network":  CreateNetwork{party: way},
-		"plugin-endpoint": CreateEndpoint{party: way},
-		"plugin-join":     Join{party: way},
-		"plugin-outward":  ProgramExternal{party: way},
-		"plugin-pool":     RequestPool{party: way},
-		"plugin-address":  RequestAddress{party: way},
+		"plugin-allocation": AllocateNetwork{party: way},
+		"plugin-network":    CreateNetwork{party: way},
+		"plugin-endpoint":   CreateEndpoint{party: way},
+		"plugin-join":       Join{party: way},
+		"plugin-outward":    ProgramExternal{party: way},
+		"plugin-pool":       RequestPool{party: way},
+		"plugin-address":    RequestAddress{party: way},
 	}
 }
 
