@@ -95,7 +95,7 @@ func (x *Exporter) requestPool(ctx context.Context, q wire.RequestPoolRequest) (
 		held = append(held, other.Pool.Holding("pool "+id))
 	}
 	p := &leased{Taken: make(map[netip.Addr]string)}
-	if p.Pool, err = x.choose(q, held, taken); err != nil {
+	if p.Pool, err = x.choose(q, x.Bases4, held, taken); err != nil {
 		return answer, err
 	}
 	id, err := x.addPool(p)
@@ -106,7 +106,7 @@ func (x *Exporter) requestPool(ctx context.Context, q wire.RequestPoolRequest) (
 }
 
 // choose returns the pool that is asked for, or any, beside those that are held.
-func (x *Exporter) choose(q wire.RequestPoolRequest, held, taken []ipam.Holding) (ipam.Pool, error) {
+func (x *Exporter) choose(q wire.RequestPoolRequest, bases []ipam.Base, held, taken []ipam.Holding) (ipam.Pool, error) {
 	var pool ipam.Pool
 	var err error
 	switch {
@@ -117,7 +117,7 @@ func (x *Exporter) choose(q wire.RequestPoolRequest, held, taken []ipam.Holding)
 	case q.V6:
 		pool.Subnet, err = ipam.Choose(x.Bases6, append(held, taken...))
 	default:
-		pool.Subnet, err = ipam.Choose(x.Bases4, append(held, taken...))
+		pool.Subnet, err = ipam.Choose(bases, append(held, taken...))
 	}
 	return pool, err
 }

@@ -51,7 +51,7 @@ func (x *Exporter) requestShared(ctx context.Context, q wire.RequestPoolRequest,
 				held = append(held, pool.Holding("network "+other.Name+" of the cluster"))
 			}
 		}
-		p.Pool, err = x.choose(q, held, taken)
+		p.Pool, err = x.choose(q, ipam.ClusterBases(), held, taken)
 	}
 	id := ""
 	if err == nil {
