@@ -17,15 +17,18 @@ type ChangeRules struct {
 	Delete, Add []Rule
 }
 
-// Do makes the change. What is done already is passed over.
-func (o ChangeRules) Do(_ context.Context, h *kernel.Host) error { return o.swap(h, o.Delete, o.Add) }
-
-// Undo goes back.
-func (o ChangeRules) Undo(_ context.Context, h *kernel.Host) error {
-	return o.swap(h, o.Add, o.Delete)
+// Do makes the change. What is done already is passed over; chains that somebody
+// has removed are made again, as by AddRules.
+func (o ChangeRules) Do(ctx context.Context, h *kernel.Host) error {
+	return undisturbed(func() error { return o.swap(ctx, h, o.Delete, o.Add) })
 }
 
-func (o ChangeRules) swap(h *kernel.Host, remove, add []Rule) error {
+// Undo goes back.
+func (o ChangeRules) Undo(ctx context.Context, h *kernel.Host) error {
+	return undisturbed(func() error { return o.swap(ctx, h, o.Add, o.Delete) })
+}
+
+func (o ChangeRules) swap(ctx context.Context, h *kernel.Host, remove, add []Rule) error {
 	for _, ipv6 := range (AddRules{Rules: slices.Concat(remove, add)}).families() {
 		there, err := o.Variant.save(h, "", ipv6)
 		if err != nil {
@@ -34,6 +37,11 @@ func (o ChangeRules) swap(h *kernel.Host, remove, add []Rule) error {
 		// All go and the new ones come, since what counts is their order too.
 		gone := slices.DeleteFunc(AddRules{Rules: union(remove, add)}.of(ipv6), func(r Rule) bool { return there.rules[r.key()] == 0 })
 		fresh := AddRules{Rules: add}.of(ipv6)
+		if there.lacks(fresh) {
+			if err := (MendChains{o.Variant}).Do(ctx, h); err != nil {
+				return err
+			}
+		}
 		if input := changes(gone, fresh); input != "" {
 			if err := o.Variant.restore(h, "", ipv6, input); err != nil {
 				return fmt.Errorf("changing rules: %w", err)

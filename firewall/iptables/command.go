@@ -63,6 +63,31 @@ func run(h *kernel.Host, ns, input, name string, args ...string) (string, error)
 // restore sends changes to one address family, all or nothing for each table.
 func (v Variant) restore(h *kernel.Host, ns string, ipv6 bool, input string) error {
 	_, err := run(h, ns, input, v.command(ipv6, "restore"), "--noflush", "--wait")
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return refusal{err}
+	}
+	return err
+}
+
+// refusal is a change that iptables-restore did not make.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
+
+// looks is how often what there is is looked at before a refusal counts.
+const looks = 5
+
+// undisturbed runs a change that rests on a look at what there is. Between the
+// look and the change somebody else may flush it all, and the change is refused:
+// then it is begun anew, with another look.
+func undisturbed(change func() error) error {
+	var err error
+	for range looks {
+		if err = change(); !errors.As(err, new(refusal)) {
+			return err
+		}
+	}
 	return err
 }
 

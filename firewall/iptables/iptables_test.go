@@ -1,12 +1,18 @@
 package iptables_test
 
 import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/firewall/firewalltest"
 	"github.com/linkspan/linkspan/firewall/iptables"
 	"github.com/linkspan/linkspan/internal/nstest"
+	"github.com/linkspan/linkspan/op"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -30,6 +36,57 @@ func TestBackend(t *testing.T) {
 				Harms: harms(string(variant)), Golden: string(variant),
 			}, *update)
 		})
+	}
+}
+
+// Somebody who flushes everything between our look and our change is no obstacle
+// to the change.
+func TestFlushedMeanwhile(t *testing.T) {
+	m := nstest.New(t)
+	save, err := exec.LookPath("iptables-nft-save")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	flag := filepath.Join(bin, "flush")
+	script := fmt.Sprintf("#!/bin/sh\n%s \"$@\"\nif rm %s 2>/dev/null; then nft flush ruleset; fi\n", save, flag)
+	if err := os.WriteFile(filepath.Join(bin, "iptables-nft-save"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	b := iptables.Backend{Variant: iptables.NFT}
+	networks := firewalltest.Networks()
+	from, to := b.Network(networks["masquerade"]), b.Network(networks["snat"])
+	change, err := op.Difference(from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := op.Executor{Host: m.Host()}
+	if err := x.Do(t.Context(), b.Base()); err != nil {
+		t.Fatal(err)
+	}
+	for _, act := range []struct {
+		name string
+		do   func(context.Context, op.Plan) error
+		plan op.Plan
+	}{{"adding", x.Do, from}, {"changing", x.Do, change}, {"changing back", x.Undo, change}, {"deleting", x.Undo, from}} {
+		if err := os.WriteFile(flag, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := act.do(t.Context(), act.plan); err != nil {
+			t.Errorf("%s: %v", act.name, err)
+		}
+		if _, err := os.Stat(flag); err == nil {
+			t.Fatalf("%s: nothing was flushed", act.name)
+		}
+		if act.name == "adding" {
+			if err := x.Check(t.Context(), from); err != nil {
+				t.Errorf("after %s: %v", act.name, err)
+			}
+		}
+	}
+	if err := x.Undo(t.Context(), b.Base()); err != nil {
+		t.Fatal(err)
 	}
 }
 

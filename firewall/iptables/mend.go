@@ -69,10 +69,13 @@ func (o MendChains) Backend() string { return Name + string(o.Variant) }
 // Do makes what is missing, in one transaction for each table.
 func (o MendChains) Do(_ context.Context, h *kernel.Host) error {
 	for _, ipv6 := range families(h) {
-		there, err := o.Variant.save(h, "", ipv6)
-		if err == nil {
-			err = o.Variant.restore(h, "", ipv6, creation(ipv6, there))
-		}
+		err := undisturbed(func() error {
+			there, err := o.Variant.save(h, "", ipv6)
+			if err == nil {
+				err = o.Variant.restore(h, "", ipv6, creation(ipv6, there))
+			}
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("mending chains: %w", err)
 		}

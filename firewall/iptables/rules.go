@@ -37,6 +37,10 @@ func (o AddRules) Backend() string { return Name + string(o.Variant) }
 // linkspan.ErrConflict if one is there already. Chains that somebody has removed
 // are made again, without what else was in them (see Backend.Mend).
 func (o AddRules) Do(ctx context.Context, h *kernel.Host) error {
+	return undisturbed(func() error { return o.add(ctx, h) })
+}
+
+func (o AddRules) add(ctx context.Context, h *kernel.Host) error {
 	families, damaged := o.families(), false
 	for _, ipv6 := range families {
 		there, err := o.Variant.save(h, o.NS, ipv6)
@@ -47,8 +51,8 @@ func (o AddRules) Do(ctx context.Context, h *kernel.Host) error {
 			if there.rules[r.key()] > 0 {
 				return linkspan.Errorf(linkspan.ErrConflict, "adding rule %q to table %s: it is there already (see: %s)", r.line("-A"), r.Table, o.show(r))
 			}
-			damaged = damaged || ours(r.Chain) && !there.chains[r.Table+" "+r.Chain]
 		}
+		damaged = damaged || there.lacks(o.of(ipv6))
 	}
 	if damaged {
 		if err := (MendChains{o.Variant}).Do(ctx, h); err != nil {
@@ -78,6 +82,10 @@ func (o AddRules) Undo(_ context.Context, h *kernel.Host) error {
 }
 
 func (o AddRules) remove(h *kernel.Host, ipv6 bool) error {
+	return undisturbed(func() error { return o.removeOnce(h, ipv6) })
+}
+
+func (o AddRules) removeOnce(h *kernel.Host, ipv6 bool) error {
 	there, err := o.Variant.save(h, o.NS, ipv6)
 	if err != nil {
 		return err
@@ -165,5 +173,10 @@ func script(rules []Rule, verb string) string {
 // tables are in the order in which it is safe to change them: what keeps
 // packets out before what lets them in.
 func tables() []string { return []string{"raw", "filter", "nat"} }
+
+// lacks tells whether somebody has removed a chain of ours that rules belong in.
+func (d dump) lacks(rules []Rule) bool {
+	return slices.ContainsFunc(rules, func(r Rule) bool { return ours(r.Chain) && !d.chains[r.Table+" "+r.Chain] })
+}
 
 func ours(chain string) bool { return strings.HasPrefix(chain, "LINKSPAN-") }

@@ -19,22 +19,23 @@ import (
 // meets a set that lacks both.
 type ChangeElements struct{ Delete, Add []Element }
 
-// Do makes the change. What is done already is passed over. An element that is
-// there with another value is somebody else's: linkspan.ErrConflict.
+// Do makes the change, and the table before it if somebody has flushed it. What
+// is done already is passed over. An element that is there with another value is
+// somebody else's: linkspan.ErrConflict.
 func (o ChangeElements) Do(_ context.Context, h *kernel.Host) error {
-	return o.change(h, o.Delete, o.Add)
+	return o.change(h, o.Delete, o.Add, true)
 }
 
 // Undo goes back.
 func (o ChangeElements) Undo(_ context.Context, h *kernel.Host) error {
-	err := o.change(h, o.Add, o.Delete)
+	err := o.change(h, o.Add, o.Delete, false)
 	if errors.Is(err, linkspan.ErrUnavailable) {
 		return nil // the table is gone: with it the elements
 	}
 	return err
 }
 
-func (o ChangeElements) change(h *kernel.Host, remove, add []Element) error {
+func (o ChangeElements) change(h *kernel.Host, remove, add []Element, again bool) error {
 	table := base()
 	gone, err := AddElements{remove}.encode(table)
 	if err != nil {
@@ -46,9 +47,9 @@ func (o ChangeElements) change(h *kernel.Host, remove, add []Element) error {
 	}
 	// The kernel is not asked first for what there is: of thousands of elements it
 	// would list all.
-	err = o.transact(h, table, func(*nftables.Conn) ([]element, []element, error) { return gone, fresh, nil })
+	err = o.transact(h, table, again, fresh, func(*nftables.Conn) ([]element, []element, error) { return gone, fresh, nil })
 	if isMissing(err) {
-		err = o.transact(h, table, func(conn *nftables.Conn) ([]element, []element, error) {
+		err = o.transact(h, table, again, fresh, func(conn *nftables.Conn) ([]element, []element, error) {
 			present, _, goneErr := compare(conn, table, gone)
 			_, missing, freshErr := compare(conn, table, fresh)
 			return present, missing, errors.Join(goneErr, freshErr)
@@ -63,17 +64,24 @@ func (o ChangeElements) change(h *kernel.Host, remove, add []Element) error {
 	return nil
 }
 
-// transact deletes and adds what choose returns.
-func (o ChangeElements) transact(h *kernel.Host, table ruleset, choose func(*nftables.Conn) (gone, fresh []element, err error)) error {
+// transact deletes and adds what choose returns. If the table is missing, it is an
+// error or, with again, made once more and gets all that is fresh.
+func (o ChangeElements) transact(h *kernel.Host, table ruleset, again bool, all []element, choose func(*nftables.Conn) (gone, fresh []element, err error)) error {
 	return h.Transact(table.ns, func(conn *nftables.Conn) error {
-		found, err := table.find(conn)
+		made := false
+		var err error
+		if again {
+			made, err = table.again(conn)
+		} else {
+			_, err = mustBeThere(conn, table)
+		}
 		if err != nil {
 			return err
 		}
-		if !found {
-			return linkspan.Errorf(linkspan.ErrUnavailable, "table %s is missing: somebody flushed it (see: %s tables)", table.name(), table.list())
+		gone, fresh := []element(nil), all
+		if !made {
+			gone, fresh, err = choose(conn)
 		}
-		gone, fresh, err := choose(conn)
 		for _, e := range slices.Backward(bundled(gone)) {
 			err = errors.Join(err, conn.SetDeleteElements(e.set, e.items))
 		}

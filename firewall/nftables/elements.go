@@ -50,15 +50,10 @@ func (o AddElements) Do(_ context.Context, h *kernel.Host) error {
 		return err
 	}
 	add := func(conn *nftables.Conn) error {
-		found, findErr := table.find(conn)
-		if findErr != nil {
-			return findErr
+		if _, err := table.again(conn); err != nil {
+			return err
 		}
 		var errs []error
-		if !found { // somebody flushed it: nothing may have to wait until all of it is back
-			conn.CreateTable(table.table)
-			errs = append(errs, table.fill(conn, false))
-		}
 		for _, e := range bundled(encoded) {
 			if probe, ok := e.probe(); ok {
 				errs = append(errs, conn.SetAddElements(e.set, probe), conn.SetDeleteElements(e.set, probe))

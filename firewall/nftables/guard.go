@@ -141,12 +141,20 @@ type GuardPort struct {
 // Guards implements firewall.PortGuard.
 func (o GuardPort) Guards() string { return o.Link }
 
-// Do adds the elements. It fails with linkspan.ErrUnavailable if the table is
-// missing.
+// Do adds the elements, and the table before them if somebody has flushed it.
 func (o GuardPort) Do(_ context.Context, h *kernel.Host) error {
-	err := o.each(h, func(conn *nftables.Conn, s *nftables.Set, items []nftables.SetElement) error {
-		return conn.SetAddElements(s, items)
-	}, true)
+	add := func() error {
+		return o.each(h, func(conn *nftables.Conn, s *nftables.Set, items []nftables.SetElement) error {
+			return conn.SetAddElements(s, items)
+		}, func(conn *nftables.Conn, table ruleset) (bool, error) {
+			_, err := table.again(conn)
+			return true, err
+		})
+	}
+	err := add()
+	if isMissing(err) { // it was flushed after we had found it
+		err = add()
+	}
 	if err != nil {
 		return fmt.Errorf("guarding port %s: %w", o.Link, err)
 	}
@@ -157,7 +165,7 @@ func (o GuardPort) Do(_ context.Context, h *kernel.Host) error {
 func (o GuardPort) Undo(_ context.Context, h *kernel.Host) error {
 	err := o.each(h, func(conn *nftables.Conn, s *nftables.Set, items []nftables.SetElement) error {
 		return conn.SetDeleteElements(s, items)
-	}, false)
+	}, isThere)
 	if isMissing(err) { // some are gone: the others go one by one
 		err = errors.Join(o.removeSingly(h)...)
 	}
@@ -192,7 +200,7 @@ func (o GuardPort) Check(_ context.Context, h *kernel.Host) error {
 			missing = append(missing, s.Name)
 		}
 		return err
-	}, true)
+	}, mustBeThere)
 	if err == nil && len(missing) > 0 {
 		err = fmt.Errorf("port %s is missing from set %s (see: nft list table bridge linkspan)", o.Link, strings.Join(missing, ", "))
 	}
@@ -204,23 +212,30 @@ type guardElements struct {
 	items []nftables.SetElement
 }
 
-// each calls fn for every set with what the port has in it.
-func (o GuardPort) each(h *kernel.Host, fn func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error, needed bool) error {
+// isThere tells whether the table is there, for those who have nothing to do in
+// one that is missing; to the others mustBeThere is an error.
+func isThere(conn *nftables.Conn, table ruleset) (bool, error) { return table.find(conn) }
+
+func mustBeThere(conn *nftables.Conn, table ruleset) (bool, error) {
+	found, err := table.find(conn)
+	if err == nil && !found {
+		err = linkspan.Errorf(linkspan.ErrUnavailable, "table %s is missing: somebody flushed it (see: %s tables)", table.name(), table.list())
+	}
+	return found, err
+}
+
+// each calls fn for every set with what the port has in it, if prepare says so of
+// the table.
+func (o GuardPort) each(h *kernel.Host, fn func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error, prepare func(*nftables.Conn, ruleset) (bool, error)) error {
 	sets, err := o.elements()
 	if err != nil {
 		return err
 	}
 	table := guard()
 	return h.Transact("", func(conn *nftables.Conn) error {
-		found, err := table.find(conn)
-		if err != nil {
+		found, err := prepare(conn, table)
+		if err != nil || !found {
 			return err
-		}
-		if !found && needed {
-			return linkspan.Errorf(linkspan.ErrUnavailable, "table %s is missing: somebody flushed it (see: %s tables)", table.name(), table.list())
-		}
-		if !found {
-			return nil
 		}
 		var errs []error
 		for _, s := range sets {

@@ -151,6 +151,20 @@ func TestMissingTable(t *testing.T) {
 	if err := x.Undo(ctx, append(backend.Base(), plan...)); err != nil {
 		t.Errorf("Undo with no table: %v", err)
 	}
+	other := backend.Network(firewalltest.Networks()["snat"])
+	change, err := op.Difference(plan, other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Do(ctx, change); err != nil {
+		t.Errorf("a change with no table, which somebody may just have flushed: %v", err)
+	}
+	if err := x.Check(ctx, append(backend.Base()[:1], change...)); err != nil {
+		t.Errorf("after a change with no table: %v", err)
+	}
+	if err := x.Undo(ctx, append(backend.Base(), other...)); err != nil {
+		t.Errorf("Undo after a change with no table: %v", err)
+	}
 	if err := x.Undo(ctx, backend.Resolver("gone", 1, 2)); err != nil {
 		t.Errorf("Undo in a namespace that is gone: %v", err)
 	}

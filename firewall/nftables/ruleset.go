@@ -76,6 +76,18 @@ func (r ruleset) add(h *kernel.Host) error {
 	return fmt.Errorf("adding table %s: %w", r.name(), err)
 }
 
+// again makes a table that somebody has flushed once more, without what else was
+// in it (see Backend.Mend): nothing may have to wait until all of it is back. It
+// tells whether it did.
+func (r ruleset) again(conn *nftables.Conn) (bool, error) {
+	found, err := r.find(conn)
+	if err != nil || found {
+		return false, err
+	}
+	conn.CreateTable(r.table)
+	return true, r.fill(conn, false)
+}
+
 // fill queues all sets, chains and rules; with again, those that are there stay
 // or are made as they should be.
 func (r ruleset) fill(conn *nftables.Conn, again bool) error {
