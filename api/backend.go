@@ -144,6 +144,7 @@ type execs interface {
 	ExecCreate(ctx context.Context, ref string, q container.ExecCreateRequest) (id string, err error)
 	ExecStart(ctx context.Context, id string, o container.ExecStartRequest) (runtime.Stream, error)
 	ExecInspect(id string) (runtime.Exec, error)
+	Execs(id linkspan.ID) []string
 	ExecWait(ctx context.Context, id string) (runtime.Exec, error)
 }
 

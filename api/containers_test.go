@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	mobycontainer "github.com/moby/moby/api/types/container"
+	apinetwork "github.com/moby/moby/api/types/network"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/network"
@@ -114,33 +115,37 @@ func TestInspectContainer(t *testing.T) {
 
 func TestListContainers(t *testing.T) {
 	web, old := webContainer(), webContainer()
+	web.HostConfig.PortBindings = apinetwork.PortMap{apinetwork.MustParsePort("8080/tcp"): {{}}}
+	old.HostConfig = &mobycontainer.HostConfig{}
 	old.ID, old.Name, old.Created, old.Config = "dd", "old", moment.Add(-time.Hour), &mobycontainer.Config{Cmd: []string{"sh", "-c", "echo hi"}}
 	old.State = runtime.State{Status: mobycontainer.StateExited, ExitCode: 7, FinishedAt: moment.Add(-time.Minute)}
 	s := newTestServer(t, &fakeNetworking{settings: webSettings()}, &fakeContainers{all: []record{web, old}})
 	for query, want := range map[string]string{
 		``:      "web",
 		`all=1`: "web old", `all=true&limit=1`: "web", `limit=5`: "web old",
-		`filters={"status":["exited"]}`:            "old",
-		`all=1&filters={"exited":["7"]}`:           "old",
-		`all=1&filters={"exited":["0"]}`:           "",
-		`all=1&filters={"name":["^/old$"]}`:        "old",
-		`all=1&filters={"label":["a=b"]}`:          "web",
-		`all=1&filters={"before":["web"]}`:         "old",
-		`all=1&filters={"since":["old"]}`:          "web",
-		`all=1&filters={"network":["lab"]}`:        "web old",
-		`all=1&filters={"network":["aaaa"]}`:       "web old",
-		`all=1&filters={"network":["nosuch"]}`:     "",
-		`all=1&filters={"volume":["/srv"]}`:        "web old",
-		`all=1&filters={"id":["dd"]}`:              "old",
-		`all=1&filters={"publish":["80"]}`:         "",
-		`filters={"status":["nonsense"]}`:          "400 invalid filter 'status=nonsense': ",
-		`filters={"nosuch":["x"]}`:                 "400 invalid filter 'nosuch'",
-		`filters={"exited":["x"]}`:                 "400 invalid filter 'exited=x': ",
-		`limit=x`:                                  `400 invalid value for "limit": `,
-		`all=1&filters={"before":["nosuch"]}`:      "404 No such container: nosuch",
-		`all=1&filters={"health":["splendid"]}`:    "400 invalid filter 'health=splendid': ",
-		`all=1&filters={"is-task":["true"]}`:       "",
-		`all=1&filters={"expose":["8000-9000/x"]}`: "400 invalid filter: ",
+		`filters={"status":["exited"]}`:               "old",
+		`all=1&filters={"exited":["7"]}`:              "old",
+		`all=1&filters={"exited":["0"]}`:              "",
+		`all=1&filters={"name":["^/old$"]}`:           "old",
+		`all=1&filters={"label":["a=b"]}`:             "web",
+		`all=1&filters={"before":["web"]}`:            "old",
+		`all=1&filters={"since":["old"]}`:             "web",
+		`all=1&filters={"network":["lab"]}`:           "web old",
+		`all=1&filters={"network":["aaaa"]}`:          "web old",
+		`all=1&filters={"network":["nosuch"]}`:        "",
+		`all=1&filters={"volume":["/srv"]}`:           "web old",
+		`all=1&filters={"id":["dd"]}`:                 "old",
+		`all=1&filters={"publish":["80"]}`:            "",
+		`filters={"status":["nonsense"]}`:             "400 invalid filter 'status=nonsense': ",
+		`filters={"nosuch":["x"]}`:                    "400 invalid filter 'nosuch'",
+		`filters={"exited":["x"]}`:                    "400 invalid filter 'exited=x': ",
+		`limit=x`:                                     `400 invalid value for "limit": `,
+		`all=1&filters={"before":["nosuch"]}`:         "404 No such container: nosuch",
+		`all=1&filters={"health":["splendid"]}`:       "400 invalid filter 'health=splendid': ",
+		`all=1&filters={"is-task":["true"]}`:          "",
+		`all=1&filters={"publish":["7000-9000"]}`:     "web",
+		`all=1&filters={"publish":["8000-8100/udp"]}`: "",
+		`all=1&filters={"expose":["9000-8000"]}`:      "400 invalid filter: ",
 	} {
 		w := ask(s, "GET", "/containers/json?"+strings.NewReplacer(`"`, "%22", "{", "%7B", "}", "%7D", "[", "%5B", "]", "%5D").Replace(query), "")
 		if w.Code != 200 {

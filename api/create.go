@@ -85,6 +85,9 @@ func (s *Server) creation(body createBody, v version) (runtime.Request, []string
 	if err := checkHostConfig(request.HostConfig); err != nil {
 		return request, nil, err
 	}
+	if v < 40 && request.HostConfig.IpcMode == "" {
+		request.HostConfig.IpcMode = container.IPCModeShareable
+	}
 	fillHostConfig(request.HostConfig)
 	if err := checkEndpoints(request.Networking, v); err != nil {
 		return request, nil, err

@@ -66,6 +66,7 @@ func (e *Events) Image(ev image.Event) {
 // Volume reports a change of a volume.
 func (e *Events) Volume(ev volume.Event) {
 	attributes := map[string]string{"driver": volume.Driver}
+	maps.Copy(attributes, ev.Attributes)
 	if ev.Action == "prune" {
 		attributes = map[string]string{"reclaimed": strconv.FormatUint(ev.Reclaimed, 10)}
 	}
@@ -91,7 +92,7 @@ func (e *Events) publish(kind events.Type, action, id string, attributes map[str
 // watch is what one client wants to see.
 type watch struct {
 	filters      filters
-	since, until time.Time // zero: from now on, without end
+	since, until time.Time // zero: from the start, without end; both zero: from now on
 }
 
 // follow calls send with each event that the client wants, until the context

@@ -32,7 +32,7 @@ func TestEventsOfThePast(t *testing.T) {
 	const all = "create connect start"
 	for query, want := range map[string]string{
 		`since=2000-01-01`: all,
-		``:                 "",
+		``:                 all, // up to the end that is added below
 		fmt.Sprintf(`since=%d.000000089`, moment.Unix()):              "start",
 		fmt.Sprintf(`since=%d`, moment.Unix()-1):                      "connect start",
 		`since=0&filters={"type":["network"]}`:                        "create connect",
@@ -48,6 +48,7 @@ func TestEventsOfThePast(t *testing.T) {
 		`since=x`:                                                     "400",
 		fmt.Sprintf(`since=%d&until=1`, moment.Unix()):                "400",
 		fmt.Sprintf(`since=0&until=%d.000000088`, moment.Unix()):      "create connect",
+		fmt.Sprintf(`until=%d.000000088`, moment.Unix()):              "create connect",
 		fmt.Sprintf(`since=0&until=%d.000000089&x=`, moment.Unix()-2): "create",
 	} {
 		path := "/v1.52/events?" + strings.NewReplacer(`"`, "%22", "{", "%7B", "}", "%7D", "[", "%5B", "]", "%5D").Replace(query)

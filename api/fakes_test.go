@@ -192,6 +192,7 @@ type fakeContainers struct {
 	refuse     error
 	stream     *fakeStream
 	exec       runtime.Exec
+	execs      []string      // of the container that is inspected
 	execEnded  chan struct{} // ExecWait waits for it; nil: it does not wait
 }
 
@@ -239,6 +240,8 @@ func (f *fakeContainers) Attach(context.Context, string, runtime.AttachOptions) 
 }
 
 func (f *fakeContainers) ExecInspect(string) (runtime.Exec, error) { return f.exec, nil }
+
+func (f *fakeContainers) Execs(linkspan.ID) []string { return f.execs }
 
 func (f *fakeContainers) ExecStart(context.Context, string, container.ExecStartRequest) (runtime.Stream, error) {
 	if f.refuse != nil {

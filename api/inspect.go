@@ -83,8 +83,8 @@ func (s *Server) inspect(c runtime.Container) container.InspectResponse {
 	}
 	inspect := container.InspectResponse{
 		ID: string(c.ID), Created: c.Created.Format(time.RFC3339Nano), Path: path, Args: args, State: wireState(c.State), Image: c.Image,
-		RestartCount: c.State.RestartCount,
-		LogPath:      logPath(c, data), Name: "/" + c.Name, Driver: "overlay2", Platform: "linux",
+		RestartCount: c.State.RestartCount, ExecIDs: s.containers.Execs(c.ID),
+		LogPath: logPath(c, data), Name: "/" + c.Name, Driver: "overlay2", Platform: "linux",
 		HostConfig: s.hostConfig(c), Config: &config, NetworkSettings: &settings, Mounts: mountPoints(c),
 		GraphDriver: &storage.DriverData{Name: "overlay2", Data: map[string]string{
 			"ID": string(c.ID), "LowerDir": strings.Join(lower(c), ":"), "UpperDir": filepath.Join(data, "upper"), "WorkDir": filepath.Join(data, "work"),

@@ -83,7 +83,7 @@ func (s *Server) listing(r *http.Request) (listing, error) {
 		}
 	}
 	for _, ports := range slices.Concat(want.filters["publish"], want.filters["expose"]) {
-		if _, err := apinetwork.ParsePort(ports); err != nil {
+		if _, err := apinetwork.ParsePortRange(ports); err != nil {
 			return want, linkspan.Errorf(linkspan.ErrInvalid, "invalid filter: %w", err)
 		}
 	}
@@ -138,8 +138,8 @@ func (l listing) volume(c runtime.Container) bool {
 func (l listing) ports(c runtime.Container) bool {
 	has := func(field string, there func(apinetwork.Port) bool) bool {
 		return len(l.filters[field]) == 0 || slices.ContainsFunc(l.filters[field], func(text string) bool {
-			port, err := apinetwork.ParsePort(text)
-			return err == nil && there(port)
+			ports, err := apinetwork.ParsePortRange(text)
+			return err == nil && slices.ContainsFunc(slices.Collect(ports.All()), there)
 		})
 	}
 	return has("expose", func(p apinetwork.Port) bool {
@@ -169,7 +169,7 @@ func (l listing) network(networks map[string]*apinetwork.EndpointSettings) bool 
 func (s *Server) summary(c runtime.Container, now time.Time, v version) container.Summary {
 	settings := s.networks.Settings(c.ID)
 	summary := container.Summary{
-		ID: string(c.ID), Names: s.namesOf(c), Image: cmp.Or(c.Config.Image, c.Rootfs), ImageID: c.Image, Command: commandLine(c.Config),
+		ID: string(c.ID), Names: s.namesOf(c), Image: s.imageName(c), ImageID: c.Image, Command: commandLine(c.Config),
 		Created: c.Created.Unix(), Ports: portSummaries(c, settings.Ports), Labels: orEmpty(c.Config.Labels), State: c.State.Status,
 		Status: statusText(c.State, now), NetworkSettings: &container.NetworkSettingsSummary{Networks: settings.Networks}, Mounts: mountPoints(c),
 	}
@@ -190,6 +190,18 @@ func (s *Server) namesOf(c runtime.Container) []string {
 		names = append(names, "/"+link)
 	}
 	return names
+}
+
+// imageName is what the container was made from, by the name that was given if
+// that still leads there, and by its ID otherwise.
+func (s *Server) imageName(c runtime.Container) string {
+	if c.Image == "" {
+		return cmp.Or(c.Config.Image, c.Rootfs)
+	}
+	if i, err := s.images.Get(c.Config.Image); err == nil && string(i.ID) == c.Image {
+		return c.Config.Image
+	}
+	return c.Image
 }
 
 // healthOf is what a list tells of the health check.

@@ -202,7 +202,7 @@ func (s *Server) watchEvents(w http.ResponseWriter, r *http.Request) error {
 	if !what.since.IsZero() && !what.until.IsZero() && what.since.After(what.until) {
 		return linkspan.Errorf(linkspan.ErrInvalid, "`since` time (%s) cannot be after `until` time (%s)", r.FormValue("since"), r.FormValue("until"))
 	}
-	if !what.since.IsZero() {
+	if !what.since.IsZero() || !what.until.IsZero() {
 		at = s.events.oldest()
 	}
 	ctx, cancel := s.streaming(r)

@@ -186,7 +186,7 @@ func (c *Controller) drop(ctx context.Context, r reservation) error {
 }
 
 // donor returns the live sandbox that a container borrows, or nil if it has
-// one of its own.
+// one of its own. A lender may be a borrower itself.
 func (c *Controller) donor(owner linkspan.ID) (donor *sandbox.Sandbox, err error) {
 	c.o.Store.View(func(t store.Tables) {
 		row, ok := t.Configs.Get(owner)
@@ -197,22 +197,35 @@ func (c *Controller) donor(owner linkspan.ID) (donor *sandbox.Sandbox, err error
 		if c.traitsOf(row.Value.Mode).Borrows != drivers.Container {
 			return
 		}
-		ref := strings.TrimPrefix(row.Value.Mode, "container:")
-		cfg, known := findConfig(t, ref)
-		switch {
-		case !known:
-			err = linkspan.Errorf(linkspan.ErrNotFound, "joining network namespace of container: No such container: %s", ref)
-		case cfg.Owner == owner:
-			err = linkspan.Errorf(linkspan.ErrInvalid, "cannot join own network namespace")
-		default:
-			if live, ok := sandboxOf(t, cfg.Owner); ok && live.Phase == store.Ready {
-				donor = &live.Value
-				return
-			}
-			err = linkspan.Errorf(linkspan.ErrConflict, "cannot join network namespace of a non running container: container %s is exited", cfg.Name)
+		var lender store.Config
+		if lender, err = c.lender(t, row.Value); err != nil {
+			return
 		}
+		if live, ok := sandboxOf(t, lender.Owner); ok && live.Phase == store.Ready {
+			donor = &live.Value
+			return
+		}
+		err = linkspan.Errorf(linkspan.ErrConflict, "cannot join network namespace of a non running container: container %s is exited", lender.Name)
 	})
 	return donor, err
+}
+
+// lender is the container at the end of the line of those that borrow from each
+// other, which has a stack of its own.
+func (c *Controller) lender(t store.Tables, cfg store.Config) (store.Config, error) {
+	for seen := map[linkspan.ID]bool{}; c.traitsOf(cfg.Mode).Borrows == drivers.Container; {
+		seen[cfg.Owner] = true
+		ref := strings.TrimPrefix(cfg.Mode, "container:")
+		next, known := findConfig(t, ref)
+		switch {
+		case !known:
+			return cfg, linkspan.Errorf(linkspan.ErrNotFound, "joining network namespace of container: No such container: %s", ref)
+		case seen[next.Owner]:
+			return cfg, linkspan.Errorf(linkspan.ErrInvalid, "cannot join own network namespace")
+		}
+		cfg = next
+	}
+	return cfg, nil
 }
 
 func donorAttachment(donor *sandbox.Sandbox) Attachment {

@@ -187,6 +187,9 @@ func TestModes(t *testing.T) {
 		t.Errorf("links of a container without network:\n%s", got)
 	}
 	if shared := d.run(t, spec("shared", "container:alone")); shared.Netns != alone.Netns || shared.Hosts != alone.Hosts {
+		t.Errorf("the sandbox is not shared: %+v, %+v", shared, alone)
+	}
+	if shared := d.run(t, spec("further", "container:shared")); shared.Netns != alone.Netns || shared.Hosts != alone.Hosts {
 		t.Errorf("borrowed %+v, not %+v", shared, alone)
 	}
 	if own := d.run(t, spec("own", "host")); own.Netns != "" {

@@ -157,10 +157,10 @@ func (c *Controller) wanted(t store.Tables, cfg store.Config, ref string, settin
 	if missing == nil {
 		name = found.Value.Name
 	}
-	if err := c.checkConnect(cfg, name); err != nil {
-		return endpoint.Config{}, err
-	}
 	want, err := endpointConfig(name, settings)
+	if err == nil {
+		err = c.checkConnect(cfg, name)
+	}
 	if err != nil || missing != nil {
 		return want, err
 	}

@@ -75,6 +75,9 @@ func (c *Controller) checkWishes(ctr Container) error {
 	if hc.UTSMode.IsHost() && ctr.Config.Hostname != "" {
 		return conflicting("hostname and the UTS mode")
 	}
+	if mode == "container" {
+		return errNoLender()
+	}
 	traits := c.traitsOf(mode)
 	var err error
 	switch traits.Borrows {
@@ -104,7 +107,7 @@ func checkOfHost(hc *container.HostConfig) error {
 func checkBorrowed(hc *container.HostConfig, lender string) error {
 	switch {
 	case lender == "":
-		return linkspan.Errorf(linkspan.ErrInvalid, "invalid network mode: invalid container format container:<name|id>")
+		return errNoLender()
 	case len(hc.Links) > 0:
 		return conflicting("container type network can't be used with links. This would result in undefined behavior")
 	case len(hc.DNS) > 0:
@@ -145,6 +148,10 @@ func checkEndpoints(mode string, traits drivers.Traits, n *apinetwork.Networking
 		}
 	}
 	return nil
+}
+
+func errNoLender() error {
+	return linkspan.Errorf(linkspan.ErrInvalid, "invalid network mode: invalid container format container:<name|id>")
 }
 
 func errAlone() error {

@@ -44,6 +44,7 @@ func TestWishesThatMakeNoSense(t *testing.T) {
 		want   string
 	}{
 		"no lender":         {"container:", nil, "invalid network mode: invalid container format container:<name|id>"},
+		"no lender, no colon": {"container", nil, "invalid network mode: invalid container format container:<name|id>"},
 		"lent, hostname":    {"container:a", []func(*controller.Container){named}, "conflicting options: hostname and the network mode"},
 		"lent, links":       {"container:a", []func(*controller.Container){links}, "conflicting options: container type network can't be used with links. This would result in undefined behavior"},
 		"lent, dns":         {"container:a", []func(*controller.Container){hostConfig(func(h *container.HostConfig) { h.DNS = []netip.Addr{netip.MustParseAddr("10.0.0.1")} })}, "conflicting options: dns and the network mode"},
@@ -146,6 +147,7 @@ func TestConnectionsThatMakeNoSense(t *testing.T) {
 		"outside, stopped":   {"side", stopped, ip("10.99.0.1"), linkspan.ErrInvalid, "invalid endpoint settings:\nno configured subnet contains IP address 10.99.0.1"},
 		"gateway's":          {"side", web, ip("10.72.0.1"), linkspan.ErrForbidden, "Address already in use"},
 		"default, alias":     {"bridge", web, &apinetwork.EndpointSettings{Aliases: []string{"x"}}, linkspan.ErrInvalid, "invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks"},
+		"none, alias":        {"none", web, &apinetwork.EndpointSettings{Aliases: []string{"x"}}, linkspan.ErrInvalid, "network-scoped aliases are only supported for user-defined networks"},
 		"default, ip":        {"bridge", stopped, ip("172.17.0.9"), linkspan.ErrInvalid, "user-specified IP address is supported on user-defined networks only"},
 		"malformed, stopped": {"nowhere", stopped, ip("0.0.0.0"), linkspan.ErrInvalid, "invalid IPv4 address: 0.0.0.0"},
 		"interface, stopped": {"side", stopped, &apinetwork.EndpointSettings{DriverOpts: map[string]string{endpoint.OptionInterface: "much too long a name"}}, linkspan.ErrInvalid, "invalid interface name"},

@@ -48,7 +48,7 @@ func (e Endpoint) family6(ns string) op.Plan {
 	if !wanted {
 		return op.Plan{{
 			Why: "Without an IPv6 lease there is no IPv6 on the interface, not even link-local.",
-			Op:  op.SetSysctl{NS: ns, Key: key + "disable_ipv6", Value: "1"},
+			Op:  op.SetSysctl{NS: ns, Key: key + "disable_ipv6", Value: "1", Optional: true},
 		}}
 	}
 	return op.Plan{

@@ -224,7 +224,7 @@ func (o SetSysctl) Thing() string { return "sysctl " + o.Key + " of " + o.NS }
 // Into sets the other value.
 func (o SetSysctl) Into(to Op) ([]Op, bool) {
 	fresh, ok := to.(SetSysctl)
-	return []Op{SetSysctl{NS: o.NS, Key: o.Key, Value: fresh.Value, Was: o.Value}}, ok
+	return []Op{SetSysctl{NS: o.NS, Key: o.Key, Value: fresh.Value, Was: o.Value, Optional: fresh.Optional}}, ok
 }
 
 // Reverse gives the parameter the value of new links.

@@ -2,7 +2,9 @@ package op
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -34,11 +36,20 @@ type SetSysctl struct {
 	Key   string // with slashes: net/ipv4/ip_forward
 	Value string
 	Was   string `json:",omitempty"`
+
+	// Optional: where there is no such parameter, what it would switch off is not
+	// there either. The kernel has no net/ipv6/conf of a link whose MTU is below
+	// 1280 bytes, and none at all when it was started with ipv6.disable=1.
+	Optional bool `json:",omitempty"`
 }
 
 // Do sets the parameter.
 func (o SetSysctl) Do(_ context.Context, h *kernel.Host) error {
-	return h.WriteSysctl(o.NS, o.Key, o.Value)
+	err := h.WriteSysctl(o.NS, o.Key, o.Value)
+	if o.Optional && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // Undo restores the earlier value, if there is one and nobody has changed the
@@ -60,6 +71,9 @@ func (o SetSysctl) Undo(_ context.Context, h *kernel.Host) error {
 // Check reads the parameter.
 func (o SetSysctl) Check(_ context.Context, h *kernel.Host) error {
 	now, err := h.ReadSysctl(o.NS, o.Key)
+	if o.Optional && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -74,7 +88,11 @@ func (o SetSysctl) Check(_ context.Context, h *kernel.Host) error {
 func sameNumbers(a, b string) bool { return slices.Equal(strings.Fields(a), strings.Fields(b)) }
 
 func (o SetSysctl) String() string {
-	return fmt.Sprintf("%ssysctl -qw %s", nsenter(o.NS), quote(o.Key+"="+o.Value))
+	flags := "-qw"
+	if o.Optional {
+		flags = "-eqw"
+	}
+	return fmt.Sprintf("%ssysctl %s %s", nsenter(o.NS), flags, quote(o.Key+"="+o.Value))
 }
 
 // nsenter returns the words that run a command in a namespace and change

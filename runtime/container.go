@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"slices"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -58,7 +59,20 @@ func (c Container) layers() []string {
 	if c.Rootfs != "" {
 		return []string{c.Rootfs}
 	}
-	return c.Lower
+	return distinct(c.Lower)
+}
+
+// distinct leaves the uppermost of equal layers, as overlayfs refuses to have a
+// directory twice. Whatever a layer has hides what it has further down, so
+// nothing changes. The empty layer is often in an image more than once.
+func distinct(layers []string) []string {
+	var list []string
+	for _, layer := range layers {
+		if !slices.Contains(list, layer) {
+			list = append(list, layer)
+		}
+	}
+	return list
 }
 
 // checkName allows [a-zA-Z0-9][a-zA-Z0-9_.-]+.

@@ -10,6 +10,7 @@ import (
 
 	v1 "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
+	"golang.org/x/sys/unix"
 
 	"github.com/linkspan/linkspan"
 )
@@ -213,5 +214,32 @@ func TestRecordOfDefaults(t *testing.T) {
 	c = b.create(t, "true", func(q *Request) { q.HostConfig.Privileged = true })
 	if c.HostConfig.MaskedPaths != nil || c.HostConfig.ReadonlyPaths != nil {
 		t.Errorf("of a privileged container: hidden %v, protected %v", c.HostConfig.MaskedPaths, c.HostConfig.ReadonlyPaths)
+	}
+}
+
+// What a container's own process is told of its terminal, others that run
+// beside it are not: each has its own.
+func TestEnvironment(t *testing.T) {
+	c := Container{ID: "0123456789abcdef", Config: &container.Config{Tty: true, Env: []string{"A=1"}}, HostConfig: &container.HostConfig{}}
+	for tty, want := range map[bool]string{false: defaultPath + " HOSTNAME=0123456789ab A=1", true: defaultPath + " HOSTNAME=0123456789ab TERM=xterm A=1"} {
+		if got := strings.Join((&Runtime{}).environment(c, tty), " "); got != want {
+			t.Errorf("terminal %t: %s, want %s", tty, got, want)
+		}
+	}
+}
+
+// The files that come from outside are no hole in a read-only root.
+func TestReadonlyRootCoversNetworkFiles(t *testing.T) {
+	for _, readonly := range []bool{false, true} {
+		c := Container{Config: &container.Config{}, HostConfig: &container.HostConfig{ReadonlyRootfs: readonly}}
+		list, err := mountings(c, Attachment{Hosts: "/h", ResolvConf: "/r", Hostname: "/n"})
+		if err != nil || len(list) != 3 {
+			t.Fatal(list, err)
+		}
+		for _, m := range list {
+			if got := m.Flags&unix.MS_RDONLY != 0; got != readonly {
+				t.Errorf("%s read-only: %t, want %t", m.Target, got, readonly)
+			}
+		}
 	}
 }

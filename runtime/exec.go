@@ -88,6 +88,27 @@ func (r *Runtime) findExec(id string) (*session, error) {
 	return nil, linkspan.Errorf(linkspan.ErrNotFound, "No such exec instance: %s", id)
 }
 
+// Execs lists the IDs of those that were prepared in a container and have not
+// ended, in their order as texts; nil if there are none.
+func (r *Runtime) Execs(id linkspan.ID) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []string
+	for exec, x := range r.execs {
+		if x.container == id && x.isOpen() {
+			list = append(list, exec)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func (x *session) isOpen() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.ended.IsZero()
+}
+
 // ExecInspect tells how the process stands.
 func (r *Runtime) ExecInspect(id string) (Exec, error) {
 	x, err := r.findExec(id)
@@ -163,10 +184,7 @@ func (r *Runtime) execProcess(c Container, q container.ExecCreateRequest, size *
 	if size != nil {
 		p.Rows, p.Cols = int(size[0]), int(size[1])
 	}
-	if q.Tty {
-		p.Env = override([]string{"TERM=xterm"}, p.Env)
-	}
-	p.Env = override(p.Env, q.Env)
+	p.Env = override(r.environment(c, q.Tty), q.Env)
 	if q.User != "" {
 		p.User = q.User
 	}

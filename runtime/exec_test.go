@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +50,15 @@ func TestExec(t *testing.T) {
 		q.HostConfig.CapDrop = []string{"CHOWN"}
 	})
 	inside := `for n in mnt uts ipc net pid cgroup; do test "$(readlink /proc/self/ns/$n)" = "$(readlink /proc/1/ns/$n)" || echo another $n; done; hostname`
+	waiting, err := b.ExecCreate(t.Context(), c.Name, container.ExecCreateRequest{Cmd: []string{"true"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { // those of the tests have ended
+		if got := b.Execs(c.ID); !slices.Equal(got, []string{waiting}) {
+			t.Errorf("%s has not begun, but listed are %v", waiting, got)
+		}
+	}()
 	tests := []struct {
 		name, script, input, want string
 		code                      int

@@ -117,6 +117,8 @@ func TestProcess(t *testing.T) {
 	}{
 		{"number", "id -u; id -g; echo $HOME", "1234\n0\n/", func(c *container.Config) { c.User = "1234" }},
 		{"both numbers", "id -u; id -g", "1234\n567", func(c *container.Config) { c.User = "1234:567" }},
+		{"own group", "grep Groups: /proc/self/status", "Groups:\t567", func(c *container.Config) { c.User = "1234:567" }},
+		{"empty home", "env | grep HOME", "HOME=/root", func(c *container.Config) { c.Env = []string{"HOME="} }},
 		{"name", "id -u; id -g; id -G; echo $HOME", "1000\n1001\n1001 42 43\n/home/ada", func(c *container.Config) { c.User = "ada" }},
 		{"name and group", "id -u; id -G", "1000\n42", func(c *container.Config) { c.User = "ada:crew" }},
 		{"no rights left", "grep -E 'Cap(Prm|Eff)' /proc/self/status | cut -f2", "0000000000000000\n0000000000000000", func(c *container.Config) { c.User = "ada" }},

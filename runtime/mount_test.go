@@ -187,11 +187,17 @@ func TestAnonymousVolumes(t *testing.T) {
 	if m := borrower.Mounts[0]; m.Name != kept.Mounts[0].Name || m.RW || m.Destination != "/anon" {
 		t.Errorf("%+v", m)
 	}
-	for ref, o := range map[string]RemoveOptions{kept.Name: {}, gone.Name: {Volumes: true}, borrower.Name: {Volumes: true}} {
-		if err := b.Remove(t.Context(), ref, o); err != nil {
+	lender := b.create(t, "true", anonymous)
+	heir := b.create(t, "true", func(q *Request) { q.HostConfig.VolumesFrom = []string{lender.Name} })
+	for _, c := range []struct {
+		name    string
+		volumes bool
+	}{{gone.Name, true}, {borrower.Name, true}, {kept.Name, false}, {lender.Name, false}, {heir.Name, true}} {
+		if err := b.Remove(t.Context(), c.name, RemoveOptions{Volumes: c.volumes}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	// Whoever is the last to have a volume takes it along.
 	if list := b.Volumes().List(); len(list) != 1 || list[0].Name != kept.Mounts[0].Name || !list[0].Anonymous() {
 		t.Errorf("%+v", list)
 	}
@@ -222,24 +228,26 @@ func TestTmpfs(t *testing.T) {
 func TestMountRefusals(t *testing.T) {
 	b := open(t)
 	for text, s := range map[string]setting{
-		"invalid mode: nonsense":                             binds("/a:/b:nonsense"),
-		"invalid mode: ro,rw":                                binds("/a:/b:ro,rw"),
-		"invalid mode: nocopy":                               binds("/a:/b:nocopy"),
-		"Duplicate mount point: /b":                          binds("/a:/b", "/c:/b/"),
-		"destination can't be '/'":                           binds("/a:/"),
-		"'b' mount path must be absolute":                    binds("/a:b"),
-		"create ../x: \"../x\" includes invalid characters":  binds("../x:/b"),
-		"invalid volume specification: '/a:/b:ro:x'":         binds("/a:/b:ro:x"),
-		"field Target must not be empty":                     mounted(mount.Mount{Type: mount.TypeBind, Source: "/a"}),
-		"field Source must not be empty":                     mounted(mount.Mount{Type: mount.TypeBind, Target: "/a"}),
-		"field TmpfsOptions must not be specified":           mounted(mount.Mount{Type: mount.TypeBind, Source: "/", Target: "/a", TmpfsOptions: &mount.TmpfsOptions{}}),
-		"for type \"nonsense\": mount type unknown":          mounted(mount.Mount{Type: "nonsense", Target: "/a"}),
-		"invalid propagation mode: nonsense":                 mounted(mount.Mount{Type: mount.TypeBind, Source: "/", Target: "/a", BindOptions: &mount.BindOptions{Propagation: "nonsense"}}),
-		"subpath must be a relative path within the volume":  mounted(mount.Mount{Type: mount.TypeVolume, Source: "v", Target: "/a", VolumeOptions: &mount.VolumeOptions{Subpath: "../.."}}),
-		"error looking up volume plugin x: plugin \"x\" not": mounted(mount.Mount{Type: mount.TypeVolume, Source: "v", Target: "/a", VolumeOptions: &mount.VolumeOptions{DriverConfig: &mount.Driver{Name: "x"}}}),
-		"invalid tmpfs option [\"nonsense\"]":                func(q *Request) { q.HostConfig.Tmpfs = map[string]string{"/a": "nonsense"} },
-		"No such container: nosuch":                          func(q *Request) { q.HostConfig.VolumesFrom = []string{"nosuch"} },
-		"invalid mode for volumes-from: x":                   func(q *Request) { q.HostConfig.VolumesFrom = []string{"nosuch:x"} },
+		"invalid mode: nonsense":                                     binds("/a:/b:nonsense"),
+		"invalid mode: ro,rw":                                        binds("/a:/b:ro,rw"),
+		"invalid mode: nocopy":                                       binds("/a:/b:nocopy"),
+		"Duplicate mount point: /b":                                  binds("/a:/b", "/c:/b/"),
+		"destination can't be '/'":                                   binds("/a:/"),
+		"'b' mount path must be absolute":                            binds("/a:b"),
+		"create ../x: \"../x\" includes invalid characters":          binds("../x:/b"),
+		"invalid volume specification: '/a:/b:ro:x'":                 binds("/a:/b:ro:x"),
+		"field Target must not be empty":                             mounted(mount.Mount{Type: mount.TypeBind, Source: "/a"}),
+		"field Source must not be empty":                             mounted(mount.Mount{Type: mount.TypeBind, Target: "/a"}),
+		"field TmpfsOptions must not be specified":                   mounted(mount.Mount{Type: mount.TypeBind, Source: "/", Target: "/a", TmpfsOptions: &mount.TmpfsOptions{}}),
+		"for type \"nonsense\": mount type unknown":                  mounted(mount.Mount{Type: "nonsense", Target: "/a"}),
+		"invalid propagation mode: nonsense":                         mounted(mount.Mount{Type: mount.TypeBind, Source: "/", Target: "/a", BindOptions: &mount.BindOptions{Propagation: "nonsense"}}),
+		"subpath must be a relative path within the volume":          mounted(mount.Mount{Type: mount.TypeVolume, Source: "v", Target: "/a", VolumeOptions: &mount.VolumeOptions{Subpath: "../.."}}),
+		"error looking up volume plugin x: plugin \"x\" not":         mounted(mount.Mount{Type: mount.TypeVolume, Source: "v", Target: "/a", VolumeOptions: &mount.VolumeOptions{DriverConfig: &mount.Driver{Name: "x"}}}),
+		"invalid tmpfs option [\"nonsense\"]":                        func(q *Request) { q.HostConfig.Tmpfs = map[string]string{"/a": "nonsense"} },
+		"\"/proc/sys\" cannot be mounted because it is inside /proc": func(q *Request) { q.Config.Volumes = map[string]struct{}{"/proc//sys": {}} },
+		"\"/proc/1\" cannot be mounted because it is inside /proc":   func(q *Request) { q.HostConfig.Tmpfs = map[string]string{"/proc/1": ""} },
+		"No such container: nosuch":                                  func(q *Request) { q.HostConfig.VolumesFrom = []string{"nosuch"} },
+		"invalid mode: x (of volumes-from nosuch)":                   func(q *Request) { q.HostConfig.VolumesFrom = []string{"nosuch:x"} },
 	} {
 		q := Request{Config: &container.Config{Cmd: []string{"true"}}, HostConfig: &container.HostConfig{}, Rootfs: "/"}
 		s(&q)
@@ -291,7 +299,9 @@ func TestManyLayers(t *testing.T) {
 		}
 		lower = append(lower, dir)
 	}
-	got := said(t, b, `ls /many | wc -l`, host, func(q *Request) { q.Rootfs, q.Image, q.Lower = "", "sha256:x", append(lower, root) })
+	got := said(t, b, `ls /many | wc -l`, host, func(q *Request) {
+		q.Rootfs, q.Image, q.Lower = "", "sha256:x", append(append(lower, root), lower[0], root)
+	})
 	if got != "100" {
 		t.Errorf("%s layers are seen", got)
 	}

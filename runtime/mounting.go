@@ -31,7 +31,11 @@ func mountings(c Container, a Attachment) ([]launch.Mount, error) {
 	for _, own := range [][2]string{{a.Hosts, "/etc/hosts"}, {a.ResolvConf, "/etc/resolv.conf"}, {a.Hostname, "/etc/hostname"}} {
 		taken := slices.ContainsFunc(list, func(m launch.Mount) bool { return filepath.Clean(m.Target) == own[1] })
 		if own[0] != "" && !taken {
-			list = append(list, launch.Mount{Source: own[0], Target: own[1], Type: "bind"})
+			m := launch.Mount{Source: own[0], Target: own[1], Type: "bind"}
+			if c.HostConfig.ReadonlyRootfs {
+				m.Flags |= unix.MS_RDONLY
+			}
+			list = append(list, m)
 		}
 	}
 	// A mount below another must come after it.

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
@@ -99,6 +101,20 @@ func (r *Runtime) withinRoot(w *wish) error {
 	return nil
 }
 
+// outsideProc refuses to hide what the kernel tells a process of itself, and
+// what guards the host, behind files of somebody's. Statistics may be replaced:
+// there are programs that make them up for a container.
+func outsideProc(target string) error {
+	inside, found := strings.CutPrefix(target, "/proc/")
+	if !found && target != "/proc" {
+		return nil
+	}
+	if slices.Contains([]string{"cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime"}, inside) {
+		return nil
+	}
+	return linkspan.Errorf(linkspan.ErrInvalid, "invalid mount config: %q cannot be mounted because it is inside /proc", target)
+}
+
 // wishes reads all places in which a mount can be asked for. Those of other
 // containers give way to the container's own, and those of its image to both.
 func (r *Runtime) wishes(c Container) ([]wish, error) {
@@ -151,7 +167,13 @@ func (r *Runtime) wishes(c Container) ([]wish, error) {
 			return nil, err
 		}
 		if !taken[clean] {
+			taken[clean] = true
 			list = append(list, wish{Mount: Mount{MountPoint: container.MountPoint{Type: mount.TypeVolume, Destination: clean, RW: true}}, volume: &volume.Request{}})
+		}
+	}
+	for _, target := range slices.Sorted(maps.Keys(taken)) {
+		if err := outsideProc(target); err != nil {
+			return nil, err
 		}
 	}
 	return list, nil
@@ -163,7 +185,7 @@ func (r *Runtime) borrowed(from []string) ([]wish, error) {
 	for _, text := range from {
 		ref, mode, given := strings.Cut(text, ":")
 		if given && mode != "ro" && mode != "rw" && mode != "z" && mode != "Z" {
-			return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid mode for volumes-from: %s", mode)
+			return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid mode: %s (of volumes-from %s)", mode, ref)
 		}
 		other, err := r.Get(ref)
 		if errors.Is(err, linkspan.ErrNotFound) {
@@ -180,8 +202,6 @@ func (r *Runtime) borrowed(from []string) ([]wish, error) {
 			if mode == "ro" {
 				w.RW = false
 			}
-			// The volume is the other's to take along.
-			w.Anonymous = false
 			if m.Type == mount.TypeVolume {
 				w.volume = &volume.Request{Name: m.Name}
 			}
@@ -383,6 +403,20 @@ func (r *Runtime) volumeUsers() map[string][]linkspan.ID {
 		}
 	}
 	return users
+}
+
+// volumeEvents tells of each volume that a run begins, or ceases, to use.
+func (r *Runtime) volumeEvents(c Container, action string) {
+	for _, m := range c.Mounts {
+		if m.Type != mount.TypeVolume {
+			continue
+		}
+		attributes := map[string]string{"container": string(c.ID)}
+		if action == "mount" {
+			attributes["destination"], attributes["read/write"], attributes["propagation"] = m.Destination, strconv.FormatBool(m.RW), string(m.Propagation)
+		}
+		r.options.Volumes(volume.Event{Action: action, Name: m.Name, Attributes: attributes, Time: time.Now()})
+	}
 }
 
 // Volumes are those of this data root.

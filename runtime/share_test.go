@@ -38,6 +38,11 @@ func TestHostNamespaces(t *testing.T) {
 	if pids := b.cgroups.Group(string(c.ID)).Pids(); len(pids) != 0 {
 		t.Errorf("processes %v are left", pids)
 	}
+	// Nor does anybody wait for the output of what is left.
+	c = b.start(t, "sleep 301 & sleep 300", host(func(h *container.HostConfig) { h.PidMode = "host" }))
+	if err := b.Kill(t.Context(), string(c.ID), ""); err != nil {
+		t.Error(err)
+	}
 	if s, out, _ := b.finished(t, "test -d /dev/shm; echo $?", host(func(h *container.HostConfig) { h.IpcMode = "none" })); s.ExitCode != 0 || out != "1\n" {
 		t.Errorf("--ipc none: %s %+v", out, s)
 	}

@@ -123,7 +123,7 @@ func (r *Runtime) process(c Container, privileged bool) (launch.Process, error) 
 		return launch.Process{}, err
 	}
 	p := launch.Process{
-		Args: slices.Concat(cfg.Entrypoint, cfg.Cmd), Env: r.environment(c), Dir: cfg.WorkingDir, User: cfg.User, Groups: h.GroupAdd,
+		Args: slices.Concat(cfg.Entrypoint, cfg.Cmd), Env: r.environment(c, cfg.Tty), Dir: cfg.WorkingDir, User: cfg.User, Groups: h.GroupAdd,
 		Tty: cfg.Tty, Stdin: cfg.OpenStdin || cfg.Tty, StdinOnce: cfg.StdinOnce, Rows: int(h.ConsoleSize[0]), Cols: int(h.ConsoleSize[1]),
 		Caps: caps, Seccomp: filter, NoNewPrivs: security.noNewPrivs, Rlimits: limits, OOMAdj: h.OomScoreAdj, Umask: 0o022,
 	}
@@ -152,9 +152,9 @@ func hostname(c Container) string {
 
 // environment is Docker's: its defaults first, then what the links say, each
 // replaced by what the user gave. A name without a value takes the variable away.
-func (r *Runtime) environment(c Container) []string {
+func (r *Runtime) environment(c Container, tty bool) []string {
 	env := []string{defaultPath, "HOSTNAME=" + hostname(c)}
-	if c.Config.Tty {
+	if tty {
 		env = append(env, "TERM=xterm")
 	}
 	return override(append(env, r.linkEnvironment(c)...), c.Config.Env)

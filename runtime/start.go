@@ -98,6 +98,7 @@ func (r *Runtime) launch(ctx context.Context, e *entry, c Container) (*run, erro
 	if err == nil {
 		return started, nil
 	}
+	defer r.volumeEvents(c, "unmount")
 	if started.conn != nil {
 		started.conn.Close() // a shim that was not told to launch anything ends
 	}
@@ -108,6 +109,7 @@ func (r *Runtime) launch(ctx context.Context, e *entry, c Container) (*run, erro
 }
 
 func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *run) error {
+	r.volumeEvents(c, "mount")
 	if err := checkLayers(c); err != nil {
 		return err
 	}
@@ -344,6 +346,7 @@ func (r *Runtime) finish(e *entry, started *run, status launch.Status) {
 	if err != nil {
 		r.options.Logf("ending container %s: %v", c.ID.Short(), err)
 	}
+	r.volumeEvents(c, "unmount")
 	if started.process != nil {
 		started.process.Wait() // it ends beside us; nothing of it is to be left when the exit is seen
 	}

@@ -204,7 +204,7 @@ func sysctls(n network.Network, o options) op.Plan {
 	if !n.IPv6 || o.mode6 == isolated {
 		return append(plan, op.Step{
 			Why: "The bridge stays quiet on IPv6: no link-local address, no router solicitations.",
-			Op:  op.SetSysctl{Key: key6(o, "disable_ipv6"), Value: "1"},
+			Op:  op.SetSysctl{Key: key6(o, "disable_ipv6"), Value: "1", Optional: true},
 		})
 	}
 	return append(plan, op.Plan{
@@ -233,7 +233,7 @@ func (Driver) Endpoint(n network.Network, e endpoint.Endpoint, s sandbox.Sandbox
 		},
 		{
 			Why: "The host's end is a socket in a switch: it has no IPv6 address of its own and sends nothing.",
-			Op:  op.SetSysctl{Key: "net/ipv6/conf/" + host + "/disable_ipv6", Value: "1"},
+			Op:  op.SetSysctl{Key: "net/ipv6/conf/" + host + "/disable_ipv6", Value: "1", Optional: true},
 		},
 	}
 	if !o.icc {

@@ -23,6 +23,9 @@ func TestConformance(t *testing.T) {
 		f.Apart = true
 		driverstest.Run(t, f)
 	})
+	t.Run("too narrow for IPv6", func(t *testing.T) {
+		driverstest.Run(t, driverstest.Local(bridge.Driver{}, map[string]string{network.OptionMTU: "1279"}, false))
+	})
 	t.Run("IPv6", func(t *testing.T) {
 		driverstest.Run(t, driverstest.Local(bridge.Driver{}, nil, true))
 	})

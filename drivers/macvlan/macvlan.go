@@ -136,7 +136,7 @@ func (Driver) Network(n network.Network) (op.Plan, error) {
 	if !n.IPv6 {
 		plan = append(plan, op.Step{
 			Why: "An IPv4 network stays quiet on IPv6: no link-local address, no router solicitations.",
-			Op:  op.SetSysctl{Key: "net/ipv6/conf/" + shim + "/disable_ipv6", Value: "1"},
+			Op:  op.SetSysctl{Key: "net/ipv6/conf/" + shim + "/disable_ipv6", Value: "1", Optional: true},
 		})
 	} else {
 		plan = append(plan, op.Step{

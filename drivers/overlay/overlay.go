@@ -223,7 +223,7 @@ func (d Driver) Network(n network.Network) (op.Plan, error) {
 func quiet(n network.Network) op.Plan {
 	key := "net/ipv6/conf/" + device(n) + "/"
 	if !n.IPv6 {
-		return op.Plan{{Why: "The tunnel device has no address of its own and sends nothing.", Op: op.SetSysctl{Key: key + "disable_ipv6", Value: "1"}}}
+		return op.Plan{{Why: "The tunnel device has no address of its own and sends nothing.", Op: op.SetSysctl{Key: key + "disable_ipv6", Value: "1", Optional: true}}}
 	}
 	return op.Plan{
 		{Why: "The tunnel device answers for IPv6 neighbours and has no address itself.", Op: op.SetSysctl{Key: key + "addr_gen_mode", Value: "1"}},

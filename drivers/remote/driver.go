@@ -231,7 +231,7 @@ func (d Driver) wire(e endpoint.Endpoint, s sandbox.Sandbox, w wiring) op.Plan {
 	if !e.IPv6.IsValid() {
 		plan = append(plan, op.Step{
 			Why: "Without an IPv6 lease there is no IPv6 on the interface, not even link-local.",
-			Op:  op.SetSysctl{NS: ns, Key: "net/ipv6/conf/" + e.Interface + "/disable_ipv6", Value: "1"},
+			Op:  op.SetSysctl{NS: ns, Key: "net/ipv6/conf/" + e.Interface + "/disable_ipv6", Value: "1", Optional: true},
 		})
 	}
 	for _, lease := range []netip.Prefix{e.IPv4, e.IPv6} {

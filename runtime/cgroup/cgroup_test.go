@@ -58,6 +58,7 @@ func TestSettings(t *testing.T) {
 		{"cpu", Limits{CPUQuota: 50_000, CPUShares: 1024}, "cpu.cfs_period_us=100000 cpu.cfs_quota_us=50000 cpu.shares=1024", "cpu.max=50000 100000 cpu.weight=39"},
 		{"least and most shares", Limits{CPUShares: 2}, "cpu.shares=2", "cpu.weight=1"},
 		{"most shares", Limits{CPUShares: 262144}, "cpu.shares=262144", "cpu.weight=10000"},
+		{"period", Limits{CPUPeriod: 50_000}, "cpu.cfs_period_us=50000", "cpu.max=max 50000"},
 		{"taken away", Limits{CPUQuota: Unlimited, Pids: Unlimited}, "cpu.cfs_period_us=100000 cpu.cfs_quota_us=-1 pids.max=max", "cpu.max=max 100000 pids.max=max"},
 		{"cpuset and pids", Limits{CpusetCPUs: "0-1", CpusetMems: "0", Pids: 10}, "cpuset.cpus=0-1 cpuset.mems=0 pids.max=10", "cpuset.cpus=0-1 cpuset.mems=0 pids.max=10"},
 	}

@@ -51,7 +51,7 @@ func (t *Tree) Check(l Limits) error {
 		controller string
 	}{
 		{l.Memory > 0 || l.MemorySwap > 0 || l.Reservation > 0, "memory"},
-		{l.CPUShares > 0 || l.CPUQuota > 0, "cpu"},
+		{l.CPUShares > 0 || l.CPUQuota > 0 || l.CPUPeriod > 0, "cpu"},
 		{l.CpusetCPUs != "" || l.CpusetMems != "", "cpuset"},
 		{l.Pids > 0, "pids"},
 	}
@@ -153,6 +153,10 @@ func (l Limits) settings(controller string, unified bool) [][2]string {
 		case l.CPUQuota != 0:
 			set("cpu.cfs_period_us", number(period))
 			set("cpu.cfs_quota_us", number(l.CPUQuota))
+		case unified && l.CPUPeriod != 0:
+			set("cpu.max", fmt.Sprintf("max %d", period))
+		case l.CPUPeriod != 0:
+			set("cpu.cfs_period_us", number(period))
 		}
 		switch {
 		case unified && l.CPUShares > 0:

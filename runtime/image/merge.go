@@ -56,6 +56,9 @@ func (i Image) Merge(c *container.Config) error {
 
 // merged is nil if there is nothing in either.
 func merged[M ~map[K]V, K comparable, V any](base, over M) M {
+	if len(base)+len(over) == 0 {
+		return nil
+	}
 	if len(base) == 0 {
 		return over
 	}

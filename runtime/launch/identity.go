@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,6 +49,12 @@ func lookUp(user string, more []string) (identity, error) {
 		}
 		id.groups = append(id.groups, gid)
 	}
+	// The own group is a supplementary one too, as after a login. Without it, a
+	// process could step out of a group whose files say "everybody but" by
+	// running a program that has another group's set-gid bit.
+	if !slices.Contains(id.groups, id.gid) {
+		id.groups = slices.Insert(id.groups, 0, id.gid)
+	}
 	return id, nil
 }
 
@@ -74,10 +81,19 @@ func (id *identity) findUser(name string, passwd []string) error {
 		return nil
 	}
 	if !numeric {
-		return &startError{code: 126, text: "unable to find user " + name + ": no matching entries in passwd file"}
+		return notFound("user", name, "passwd")
 	}
 	id.uid = int(number)
 	return nil
+}
+
+// notFound tells names that are in no file from numbers that no process can have.
+func notFound(kind, name, file string) error {
+	text := "unable to find " + kind + " " + name + ": no matching entries in " + file + " file"
+	if _, err := strconv.ParseInt(name, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		text = "unable to find " + kind + " " + name + ": uids and gids must be in range 0-2147483647"
+	}
+	return &startError{code: 126, text: text}
 }
 
 // supplement adds the groups in which the user is named as a member.
@@ -118,7 +134,7 @@ func findGroup(name string, groups []string) (int, error) {
 	if gid, err := strconv.ParseInt(name, 10, 32); err == nil && gid >= 0 {
 		return int(gid), nil
 	}
-	return 0, &startError{code: 126, text: "unable to find group " + name + ": no matching entries in group file"}
+	return 0, notFound("group", name, "group")
 }
 
 // database reads the lines of a file that the container's owner controls: it

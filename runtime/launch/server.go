@@ -136,6 +136,9 @@ func (s *shim) launch(conn *Conn, payload []byte) (Status, bool) {
 		return Status{}, false
 	}
 	s.main = newSession(&s.spec.Process, l)
+	if !s.spec.Pid.own() {
+		s.main.reaped = func() { killAll(s.spec.Cgroups) }
+	}
 	s.mu.Lock()
 	s.kept = fds[n:m]
 	s.mu.Unlock()

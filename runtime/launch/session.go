@@ -23,9 +23,10 @@ const (
 
 // session is one process with its streams and the clients that watch it.
 type session struct {
-	once bool
-	tty  bool
-	done chan struct{} // closed when status is final
+	once   bool
+	tty    bool
+	done   chan struct{} // closed when status is final
+	reaped func()        // called between the end and the wait for the output; nil: nothing to do
 
 	pidMu  sync.Mutex // held while signalling, so that a pid is never one that was reaped
 	pid    int        // 0 before the start and after the exit
@@ -197,6 +198,9 @@ func (s *session) run(started Status, patience time.Duration, keep func(Status))
 	}
 	code := s.reap(started.Pid)
 	at := time.Now().UnixNano()
+	if s.reaped != nil {
+		s.reaped()
+	}
 	s.drain(patience)
 	s.status = Status{Pid: started.Pid, Code: code, At: at}
 	keep(s.status)

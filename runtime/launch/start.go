@@ -4,6 +4,9 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -155,6 +158,35 @@ func joinCgroups(groups []Cgroup) (int, error) {
 	return unified, nil
 }
 
+// killAll ends what the main process left behind in a PID namespace that is not
+// the container's own: there the kernel does not, and the orphans would keep
+// its streams and what is mounted. It returns once nobody new has come up.
+func killAll(groups []Cgroup) {
+	for _, g := range groups {
+		if g.Unified && writeFile(g.Path+"/cgroup.kill", "1") == nil {
+			return
+		}
+	}
+	killed := map[int]bool{os.Getpid(): true}
+	for again := true; again; {
+		again = false
+		for _, g := range groups {
+			text, err := os.ReadFile(g.Path + "/cgroup.procs")
+			if err != nil {
+				continue
+			}
+			for field := range strings.FieldsSeq(string(text)) {
+				pid, err := strconv.Atoi(field)
+				if err != nil || pid <= 0 || killed[pid] { // 0 is of a namespace outside ours
+					continue
+				}
+				unix.Kill(pid, unix.SIGKILL)
+				killed[pid], again = true, true
+			}
+		}
+	}
+}
+
 func enterNamespaces(s *Spec) error {
 	if s.Netns != "" {
 		fd, err := unix.Open(s.Netns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -230,6 +262,7 @@ func prepare(p *Process) (identity, string, error) {
 		return id, "", execError("entering working directory "+dir, err)
 	}
 	if variable(p.Env, "HOME") == "" {
+		p.Env = slices.DeleteFunc(p.Env, func(kv string) bool { return strings.HasPrefix(kv, "HOME=") })
 		p.Env = append(p.Env, "HOME="+id.home)
 	}
 	if len(p.Args) == 0 {

@@ -64,10 +64,11 @@ type Options struct {
 
 // Event is something that happened to a volume, under Docker's name for it.
 type Event struct {
-	Action    string // create, destroy, prune
-	Name      string
-	Reclaimed uint64 // bytes, of a prune
-	Time      time.Time
+	Action     string // create, mount, unmount, destroy, prune
+	Name       string
+	Attributes map[string]string // of a mount and its end: Docker's names for who, where and how
+	Reclaimed  uint64            // bytes, of a prune
+	Time       time.Time
 }
 
 // Store keeps the volumes of one data root. Its methods may be called
