@@ -43,12 +43,12 @@ func TestWishesThatMakeNoSense(t *testing.T) {
 		wishes []func(*controller.Container)
 		want   string
 	}{
-		"no lender":         {"container:", nil, "invalid network mode: invalid container format container:<name|id>"},
+		"no lender":           {"container:", nil, "invalid network mode: invalid container format container:<name|id>"},
 		"no lender, no colon": {"container", nil, "invalid network mode: invalid container format container:<name|id>"},
-		"lent, hostname":    {"container:a", []func(*controller.Container){named}, "conflicting options: hostname and the network mode"},
-		"lent, links":       {"container:a", []func(*controller.Container){links}, "conflicting options: container type network can't be used with links. This would result in undefined behavior"},
-		"lent, dns":         {"container:a", []func(*controller.Container){hostConfig(func(h *container.HostConfig) { h.DNS = []netip.Addr{netip.MustParseAddr("10.0.0.1")} })}, "conflicting options: dns and the network mode"},
-		"lent, extra hosts": {"container:a", []func(*controller.Container){hostConfig(func(h *container.HostConfig) { h.ExtraHosts = []string{"a:10.0.0.1"} })}, "conflicting options: custom host-to-IP mapping and the network mode"},
+		"lent, hostname":      {"container:a", []func(*controller.Container){named}, "conflicting options: hostname and the network mode"},
+		"lent, links":         {"container:a", []func(*controller.Container){links}, "conflicting options: container type network can't be used with links. This would result in undefined behavior"},
+		"lent, dns":           {"container:a", []func(*controller.Container){hostConfig(func(h *container.HostConfig) { h.DNS = []netip.Addr{netip.MustParseAddr("10.0.0.1")} })}, "conflicting options: dns and the network mode"},
+		"lent, extra hosts":   {"container:a", []func(*controller.Container){hostConfig(func(h *container.HostConfig) { h.ExtraHosts = []string{"a:10.0.0.1"} })}, "conflicting options: custom host-to-IP mapping and the network mode"},
 		"lent, ports": {"container:a", []func(*controller.Container){hostConfig(func(h *container.HostConfig) {
 			h.PortBindings = apinetwork.PortMap{apinetwork.MustParsePort("80/tcp"): nil}
 		})}, "conflicting options: port publishing and the container type network mode"},

@@ -96,6 +96,9 @@ func New(o Options) (*Runtime, error) {
 	if err := checkUpper(o.DataRoot); err != nil {
 		return nil, err
 	}
+	if o.Volumes == nil {
+		o.Volumes = func(volume.Event) {}
+	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return nil, fmt.Errorf("reading boot id: %w", err)
@@ -121,9 +124,6 @@ func New(o Options) (*Runtime, error) {
 	}
 	if err := os.MkdirAll(r.visitDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("making root: %w", err)
-	}
-	if o.Volumes == nil {
-		o.Volumes = func(volume.Event) {}
 	}
 	r.volumes, err = volume.Open(volume.Options{DataRoot: o.DataRoot, Users: r.volumeUsers, Events: o.Volumes, Logf: o.Logf})
 	return r, err
