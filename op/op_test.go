@@ -200,10 +200,6 @@ func plainSpecimens() []specimen {
 			said: "nsenter --net=/run/netns/box sysctl -qw net/ipv6/conf/eth0/disable_ipv6=1", again: true, keeps: true, check: "net/ipv6/conf/eth0/disable_ipv6",
 		},
 		{
-			name: "sysctl of a link without IPv6", setup: "ip link add v0 mtu 1279 type veth peer name v1\n", op: op.SetSysctl{Key: "net/ipv6/conf/v0/disable_ipv6", Value: "1", Optional: true},
-			said: "sysctl -eqw net/ipv6/conf/v0/disable_ipv6=1", again: true, keeps: true,
-		},
-		{
 			name: "sysctl of several numbers", op: op.SetSysctl{Key: "net/ipv4/ping_group_range", Value: "0 2147483647", Was: "1\t0"},
 			said: "sysctl -qw 'net/ipv4/ping_group_range=0 2147483647'", again: true, check: "net/ipv4/ping_group_range",
 		},

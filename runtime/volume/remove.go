@@ -60,7 +60,8 @@ func (s *Store) take(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.Rename(filepath.Join(s.root, name), filepath.Join(away, "volume")); err != nil {
+	// Somebody may have removed the files by hand: then only the record is left.
+	if err := os.Rename(filepath.Join(s.root, name), filepath.Join(away, "volume")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", errors.Join(err, os.Remove(away))
 	}
 	delete(s.volumes, name)

@@ -58,6 +58,17 @@ func TestVolumes(t *testing.T) {
 	if err := s.Discard("used", "cafe"); err != nil {
 		t.Error("gone already:", err)
 	}
+	// The files were removed by hand: the record can follow.
+	v, err = s.Create(Request{Name: "shell"})
+	if err == nil {
+		err = os.RemoveAll(filepath.Dir(v.Path))
+	}
+	if err == nil {
+		err = s.Remove("shell")
+	}
+	if err != nil {
+		t.Error(err)
+	}
 	if left, err := os.ReadDir(filepath.Join(root, "volumes")); err != nil || len(left) != 1 {
 		t.Error(left, err)
 	}
