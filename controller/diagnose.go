@@ -59,7 +59,8 @@ func (c *Controller) Repair(ctx context.Context) {
 	}
 	c.peers.RepairAll(ctx)
 	c.retryDeleting(ctx, func(op.Plan) bool { return true })
-	c.note("repairing", c.removeOrphans())
+	_, err := c.removeOrphans()
+	c.note("repairing", err)
 }
 
 // subjects returns the networks that packets should pass, and the bridges of

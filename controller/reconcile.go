@@ -10,7 +10,6 @@ import (
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/endpoint"
-	"github.com/linkspan/linkspan/kernel"
 	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/op"
 	"github.com/linkspan/linkspan/sandbox"
@@ -30,6 +29,9 @@ import (
 // What needs a plugin is left to the background: it may be away, or wait for this
 // daemon's API.
 func (c *Controller) Recover(ctx context.Context) error {
+	if err := c.takeOver(ctx); err != nil {
+		return err
+	}
 	c.note("replacing the rules of another firewall backend", c.switchBackend(ctx))
 	c.note("bringing the rules that all networks share up to date", c.renewBase())
 	if err := c.recoverHost(ctx); err != nil {
@@ -44,9 +46,6 @@ func (c *Controller) Recover(ctx context.Context) error {
 		return err
 	}
 	c.recoverSandboxes(ctx, looked)
-	if err := c.removeOrphans(); err != nil {
-		return err
-	}
 	if err := c.answerHost(); err != nil {
 		return err
 	}
@@ -347,58 +346,6 @@ func (c *Controller) Owners() (live, configured []linkspan.ID) {
 		}
 	})
 	return live, configured
-}
-
-// removeOrphans removes links that bear our mark and that no row claims, and
-// what an earlier daemon had doomed.
-func (c *Controller) removeOrphans() error {
-	names, err := c.orphans()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		c.o.Logf("removing link %s: it bears our mark (group %d) and belongs to nothing", name, kernel.Mark)
-		if err := c.o.Host.Doom(name, ""); err != nil {
-			return err
-		}
-	}
-	return c.o.Host.Reap()
-}
-
-// orphans returns the links that bear our mark and that no row claims. The
-// links are listed first: a row is there before its link is.
-func (c *Controller) orphans() ([]string, error) {
-	marked, err := c.o.Host.MarkedLinks()
-	if err != nil {
-		return nil, err
-	}
-	claimed := make(map[string]bool)
-	c.o.Store.View(func(t store.Tables) {
-		for _, row := range t.Networks.All() {
-			claimLinks(claimed, row.Plan)
-		}
-		for _, row := range t.Endpoints.All() {
-			claimLinks(claimed, row.Plan)
-		}
-	})
-	return slices.DeleteFunc(marked, func(name string) bool { return claimed[name] }), nil
-}
-
-func claimLinks(claimed map[string]bool, plan op.Plan) {
-	for _, step := range plan {
-		switch o := step.Op.(type) {
-		case op.AddBridge:
-			claimed[o.Name] = true
-		case op.AddVeth:
-			claimed[o.Name] = true
-		case op.AddMacvlan:
-			claimed[o.Name] = claimed[o.Name] || o.NS == ""
-		case op.ShareVLAN:
-			claimed[o.Name] = true
-		case op.AddVXLAN:
-			claimed[o.Name] = true
-		}
-	}
 }
 
 // retry tries again, from time to time, what could not be undone.
