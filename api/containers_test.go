@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/network"
 	"github.com/linkspan/linkspan/runtime"
+	"github.com/linkspan/linkspan/runtime/image"
 )
 
 const rootfs = `"Annotations":{"linkspan.rootfs":"/"}`
@@ -119,10 +121,18 @@ func TestListContainers(t *testing.T) {
 	old.HostConfig = &mobycontainer.HostConfig{}
 	old.ID, old.Name, old.Created, old.Config = "dd", "old", moment.Add(-time.Hour), &mobycontainer.Config{Cmd: []string{"sh", "-c", "echo hi"}}
 	old.State = runtime.State{Status: mobycontainer.StateExited, ExitCode: 7, FinishedAt: moment.Add(-time.Minute)}
-	s := newTestServer(t, &fakeNetworking{settings: webSettings()}, &fakeContainers{all: []record{web, old}})
+	f := &fakeContainers{}
+	s := newTestServer(t, &fakeNetworking{settings: webSettings()}, f)
+	i, err := s.images.Import(bytes.NewReader(make([]byte, 1024)), image.ImportOptions{Name: "bb:1"}) // the end of an archive alone
+	must(t, err)
+	web.Image = string(i.ID)
+	f.all = []record{web, old}
 	for query, want := range map[string]string{
-		``:      "web",
-		`all=1`: "web old", `all=true&limit=1`: "web", `limit=5`: "web old",
+		`all=1&filters={"ancestor":["bb:1"]}`:              "web",
+		`all=1&filters={"ancestor":["` + web.Image + `"]}`: "web",
+		`all=1&filters={"ancestor":["bb:2"]}`:              "",
+		``:                                                 "web",
+		`all=1`:                                            "web old", `all=true&limit=1`: "web", `limit=5`: "web old",
 		`filters={"status":["exited"]}`:               "old",
 		`all=1&filters={"exited":["7"]}`:              "old",
 		`all=1&filters={"exited":["0"]}`:              "",

@@ -55,6 +55,7 @@ type listing struct {
 	all           bool
 	limit         int
 	before, since time.Time // of creation; zero: no bound
+	ancestors     []string  // IDs of the images that the filter of that name means
 }
 
 func (s *Server) listing(r *http.Request) (listing, error) {
@@ -90,6 +91,11 @@ func (s *Server) listing(r *http.Request) (listing, error) {
 	if len(want.filters["status"]) > 0 || want.limit > 0 {
 		want.all = true
 	}
+	for _, ref := range want.filters["ancestor"] {
+		if i, err := s.images.Get(ref); err == nil {
+			want.ancestors = append(want.ancestors, string(i.ID))
+		}
+	}
 	for _, bound := range []struct {
 		field string
 		time  *time.Time
@@ -117,9 +123,8 @@ func (l listing) record(c runtime.Container) bool {
 	case !l.exact("health", string(healthOf(c.State).Status)), !l.exact("isolation", "default"), !l.exact("status", string(c.State.Status)):
 		return false
 	}
-	bare, _, _ := strings.Cut(c.Config.Image, ":")
 	return l.like("name", c.Name, "/"+c.Name) && l.like("id", string(c.ID)) && l.labels(c.Config.Labels) &&
-		(l.exact("ancestor", c.Config.Image) || l.exact("ancestor", bare)) && l.volume(c) && l.ports(c)
+		(l.exact("ancestor", c.Config.Image) || slices.Contains(l.ancestors, c.Image)) && l.volume(c) && l.ports(c)
 }
 
 func (l listing) volume(c runtime.Container) bool {

@@ -12,7 +12,7 @@ import (
 func TestDockerMeasures(t *testing.T) {
 	e := newEngine(t)
 	e.play([]step{
-		{`RUN -d --name one --memory 64m x sh -c 'head -c 100000 /dev/zero >/data; exec sleep 300'`, 0, anyID},
+		{`RUN -d --name one --memory 64m x sh -c 'head -c 100000 /dev/zero >/measured; exec sleep 300'`, 0, anyID},
 		{`stats --no-stream --format '{{.Name}}|{{.NetIO}}|{{.PIDs}}|{{.MemUsage}}|{{.CPUPerc}}' one`, 0, `one\|.*B / .*B\|[1-9]\|.* / 64MiB\|[0-9.]+%`},
 		{`stats --no-stream --format '{{.Name}}'`, 0, `one`},
 		{`update --memory 128m --memory-swap 128m --restart on-failure:3 one`, 0, `one`},

@@ -128,6 +128,9 @@ func (c *Controller) Attach(ctx context.Context, owner linkspan.ID) (Attachment,
 	for _, row := range r.endpoints {
 		c.emit("connect", row.Value)
 	}
+	for _, event := range c.impliedEvents("connect", r.sandbox.Value) {
+		c.o.Events(event)
+	}
 	return attachment, nil
 }
 
@@ -310,6 +313,7 @@ func (c *Controller) finishSandbox(ctx context.Context, r reservation) (tell fun
 	for _, row := range undone {
 		left = append(left, c.eventOf("disconnect", row.Value))
 	}
+	left = append(left, c.impliedEvents("disconnect", r.sandbox.Value)...)
 	return func() {
 		for _, event := range left {
 			c.o.Events(event)

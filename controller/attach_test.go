@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -192,8 +193,51 @@ func TestModes(t *testing.T) {
 	if shared := d.run(t, spec("further", "container:shared")); shared.Netns != alone.Netns || shared.Hosts != alone.Hosts {
 		t.Errorf("borrowed %+v, not %+v", shared, alone)
 	}
-	if own := d.run(t, spec("own", "host")); own.Netns != "" {
+	onHost, lonely := spec("own", "host"), spec("lonely", "none")
+	if own := d.run(t, onHost); own.Netns != "" {
 		t.Errorf("a container in host mode got namespace %s", own.Netns)
+	}
+	d.run(t, lonely)
+	// Clients see an endpoint on the network that the mode names.
+	members := func(name string) (all []string) {
+		n, err := d.Network(name)
+		must(t, err)
+		for _, e := range d.Endpoints(n.ID) {
+			if e.ID == "" || string(e.ID) != d.Settings(e.Owner).Networks[name].EndpointID {
+				t.Errorf("%s has endpoint %q on network %s", e.Name, e.ID, name)
+			}
+			all = append(all, e.Name)
+		}
+		return all
+	}
+	if got := fmt.Sprint(members("host"), members("none")); got != "[own] [alone lonely]" {
+		t.Errorf("on networks host and none are %s", got)
+	}
+	// One that leaves network none may join others, and has left it for good.
+	d.network(t, "lab", subnet("10.77.0.0/24"))
+	must(t, d.Disconnect(t.Context(), "none", lonely.ID, false))
+	must(t, d.Connect(t.Context(), "lab", lonely.ID, nil))
+	must(t, d.Detach(t.Context(), lonely.ID))
+	d.attach(t, lonely.ID)
+	if s := d.Settings(lonely.ID).Networks; len(s) != 1 || s["lab"] == nil || !s["lab"].IPAddress.IsValid() {
+		t.Errorf("networks of a container that left network none: %v", s)
+	}
+	must(t, d.Detach(t.Context(), onHost.ID))
+	if got := fmt.Sprint(members("host"), members("none")); got != "[] [alone]" {
+		t.Errorf("still on networks host and none: %s", got)
+	}
+	for name, want := range map[string]string{"host": "connect disconnect", "none": "connect connect disconnect"} {
+		n, err := d.Network(name)
+		must(t, err)
+		var got []string
+		for _, e := range d.eventsOf(n.ID) {
+			if e.Container != "" {
+				got = append(got, e.Action)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("events of network %s: %v, want %s", name, got, want)
+		}
 	}
 	d.clear(t)
 }

@@ -259,6 +259,11 @@ func (c *Controller) reserveDisconnect(t store.Tables, ref string, owner linkspa
 	if err = c.checkDisconnect(cfg, named.Network); err != nil {
 		return gone, false, err
 	}
+	if implied, yes := c.impliedEndpoint(t, cfg, live.Value); yes && implied.Network == named.NetworkID {
+		cfg.Mode = "" // of no network: it may be connected to others
+		t.Configs.Put(owner, store.Row[store.Config]{Value: cfg, Phase: store.Ready})
+		return store.Row[endpoint.Endpoint]{Value: implied, Phase: store.Deleting}, running, nil
+	}
 	if len(without(cfg.Attachments, named)) == len(cfg.Attachments) {
 		how := "not connected to network " + named.Network
 		if !running {

@@ -31,14 +31,11 @@ func (c *Controller) Settings(owner linkspan.ID) container.NetworkSettings {
 			name, s := c.configuredSettings(t, config.Value, want)
 			settings.Networks[name] = s
 		}
-		if mode, traits := config.Value.Mode, c.traitsOf(config.Value.Mode); traits.Single {
-			settings.Networks[mode] = &apinetwork.EndpointSettings{}
-			if row, err := findNetwork(t, mode); err == nil {
-				settings.Networks[mode].NetworkID = string(row.Value.ID)
-			}
+		live, running := sandboxOf(t, owner)
+		if implied, yes := c.impliedEndpoint(t, config.Value, live.Value); yes {
+			settings.Networks[config.Value.Mode] = &apinetwork.EndpointSettings{NetworkID: string(implied.Network), EndpointID: string(implied.ID)}
 		}
-		live, ok := sandboxOf(t, owner)
-		if !ok {
+		if !running {
 			return
 		}
 		settings.SandboxID = string(live.Value.ID)

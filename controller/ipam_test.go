@@ -126,6 +126,8 @@ func TestPoolsRefuseWithTheHolder(t *testing.T) {
 	d.refused(t, linkspan.ErrForbidden, "Address already in use…10.78.0.1", pool("10.78.0.0/24", "", "", "10.78.0.1"))
 	d.refused(t, linkspan.ErrForbidden, "networks have overlapping IPv4…network lab", pool("10.77.0.0/24", "10.77.0.128/25", ""))
 	d.refused(t, linkspan.ErrForbidden, "doesn't support multiple subnets", pool("10.79.0.0/24", "", ""), pool("10.80.0.0/24", "", ""))
+	d.refused(t, linkspan.ErrInvalid, "multicast subnet 'ff00::/64' is not allowed", pool("ff00::/64", "", ""))
+	d.refused(t, linkspan.ErrInvalid, "'fe80::/63' clashes with the Link-Local prefix 'fe80::/64'", pool("fe80::/63", "", ""))
 	d.refused(t, linkspan.ErrInvalid, "ipv4 pool is empty", func(s *controller.NetworkSpec) { s.IPAMDriver = "null" })
 	d.refused(t, linkspan.ErrInvalid, "null ipam driver does not handle specific address pool requests", pool("10.79.0.0/24", "", ""),
 		func(s *controller.NetworkSpec) { s.IPAMDriver = "null" })

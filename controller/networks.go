@@ -193,7 +193,7 @@ func (c *Controller) Endpoints(id linkspan.ID) (found []endpoint.Endpoint) {
 	var row store.Row[network.Network]
 	c.o.Store.View(func(t store.Tables) {
 		row, _ = t.Networks.Get(id)
-		found = c.endpointsOf(t, id)
+		found = append(c.endpointsOf(t, id), c.impliedOn(t, row.Value)...)
 	})
 	for _, e := range c.elsewhere(row.Value) {
 		found = append(found, endpoint.Endpoint{

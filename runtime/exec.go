@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -189,6 +190,9 @@ func (r *Runtime) execProcess(c Container, q container.ExecCreateRequest, size *
 		p.User = q.User
 	}
 	if q.WorkingDir != "" {
+		if !filepath.IsAbs(q.WorkingDir) {
+			return p, linkspan.Errorf(linkspan.ErrInvalid, "working directory %q: Cwd must be an absolute path", q.WorkingDir)
+		}
 		p.Dir = q.WorkingDir
 	}
 	return p, nil

@@ -102,8 +102,9 @@ func TestExecRefuses(t *testing.T) {
 	if _, err := b.ExecCreate(t.Context(), c.Name, container.ExecCreateRequest{}); !errors.Is(err, linkspan.ErrInvalid) {
 		t.Errorf("no command: %v", err)
 	}
-	for name, want := range map[string]int{"nonesuch": 127, "/etc": 126, "/etc/passwd": 126} {
-		q.Cmd = []string{name}
+	for name, want := range map[string]int{"nonesuch": 127, "/etc": 126, "/etc/passwd": 126, "pwd in /nonesuch": 127, "pwd in tmp": 126} {
+		program, dir, _ := strings.Cut(name, " in ")
+		q.Cmd, q.WorkingDir = []string{program}, dir
 		id, err := b.ExecCreate(t.Context(), c.Name, q)
 		if err != nil {
 			t.Fatal(err)

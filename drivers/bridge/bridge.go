@@ -107,8 +107,14 @@ func checkPools(n network.Network) error {
 		} else {
 			six++
 		}
-		if pool.Subnet.Bits() == 0 {
-			return linkspan.Errorf(linkspan.ErrInvalid, "%s pool is empty", familyName(pool.Subnet))
+		local := netip.MustParsePrefix("fe80::/64") // every interface has addresses of it
+		switch p := pool.Subnet; {
+		case p.Bits() == 0:
+			return linkspan.Errorf(linkspan.ErrInvalid, "%s pool is empty", familyName(p))
+		case p.Addr().Is6() && p.Addr().IsMulticast():
+			return linkspan.Errorf(linkspan.ErrInvalid, "multicast subnet '%s' is not allowed", p)
+		case p != local && p.Overlaps(local):
+			return linkspan.Errorf(linkspan.ErrInvalid, "'%s' clashes with the Link-Local prefix '%s'", p, local)
 		}
 	}
 	switch {

@@ -55,7 +55,7 @@ func startContainer(s *Spec, io *stdio) (int, error) {
 	if err = furnish(s, sources); err != nil {
 		return 0, err
 	}
-	id, program, err := prepare(&s.Process)
+	id, program, err := prepare(&s.Process, true)
 	if err != nil {
 		return 0, err
 	}
@@ -123,7 +123,7 @@ func startExec(s *Spec, p *Process, pid int, io *stdio) (int, error) {
 	if err = unix.Setns(target, spaces); err != nil {
 		return 0, doing("entering the container's namespaces", err)
 	}
-	id, program, err := prepare(p)
+	id, program, err := prepare(p, false)
 	if err != nil {
 		return 0, err
 	}
@@ -242,8 +242,9 @@ func join(pid, spaces int) error {
 	return unix.Setns(fd, spaces)
 }
 
-// prepare finds in the new root what exec will need.
-func prepare(p *Process) (identity, string, error) {
+// prepare finds in the new root what exec will need. The container's own process
+// gets a working directory that is missing.
+func prepare(p *Process, makeDir bool) (identity, string, error) {
 	id, err := lookUp(p.User, p.Groups)
 	if err != nil {
 		return id, "", err
@@ -253,7 +254,7 @@ func prepare(p *Process) (identity, string, error) {
 		dir = "/"
 	}
 	err = unix.Chdir(dir)
-	if errors.Is(err, unix.ENOENT) {
+	if makeDir && errors.Is(err, unix.ENOENT) {
 		if err = os.MkdirAll(dir, 0o755); err == nil {
 			err = unix.Chdir(dir)
 		}
