@@ -86,6 +86,7 @@ func TestWishesThatMakeNoSense(t *testing.T) {
 		"no IPv6 there":  {"lab", []func(*controller.Container){on("lab", apinetwork.EndpointSettings{IPAMConfig: address("fd00::9")})}, "invalid config for network lab: " + settings + "no configured subnet contains IP address fd00::9"},
 		"sysctl":         {"lab", []func(*controller.Container){on("lab", apinetwork.EndpointSettings{DriverOpts: map[string]string{endpoint.OptionSysctls: "net.ipv4.conf.eth0.x=1"}})}, settings + "unrecognised network interface sysctl 'net.ipv4.conf.eth0.x=1'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"},
 		"interface name": {"lab", []func(*controller.Container){on("lab", ifname("a/b"))}, settings + "invalid interface name"},
+		"interface ends": {"lab", []func(*controller.Container){on("lab", ifname("a\x00"))}, settings + "invalid interface name"},
 		"multicast MAC":  {"lab", []func(*controller.Container){on("lab", apinetwork.EndpointSettings{MacAddress: apinetwork.HardwareAddr{1, 0, 0x5e, 0, 0, 1}})}, "invalid MAC address: 01:00:5e:00:00:01 is a multicast address"},
 	} {
 		t.Run(name, func(t *testing.T) {

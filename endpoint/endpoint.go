@@ -115,7 +115,7 @@ func ParseMAC(text string) (string, error) {
 // (dev_valid_name in net/core/dev.c).
 func ValidateInterface(name string) error {
 	switch {
-	case name == "", len(name) > 15, name == ".", name == "..", strings.ContainsAny(name, "/: \t\n\v\f\r"):
+	case name == "", len(name) > 15, name == ".", name == "..", strings.ContainsAny(name, "/: \t\n\v\f\r\x00"):
 		return linkspan.Errorf(linkspan.ErrInvalid, "invalid interface name %q: 1 to 15 bytes, no blanks, '/' or ':'", name)
 	}
 	return nil

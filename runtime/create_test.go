@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	v1 "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 	"golang.org/x/sys/unix"
 
@@ -111,6 +112,8 @@ func TestCreateRefuses(t *testing.T) {
 		{limits(func(r *container.Resources) { r.CpusetMems = "8000" }), linkspan.ErrInvalid, "Requested memory nodes are not available - requested 8000, available: 0"},
 		{func(q *Request) { q.HostConfig.OomScoreAdj = 1001 }, linkspan.ErrInvalid, "Invalid value 1001, range for oom score adj is [-1000, 1000]"},
 		{func(q *Request) { q.HostConfig.ShmSize = -1 }, linkspan.ErrInvalid, "SHM size can not be less than 0"},
+		{limits(func(r *container.Resources) { r.Ulimits = []*container.Ulimit{nil} }), linkspan.ErrInvalid, "invalid ulimit: null"},
+		{limits(func(r *container.Resources) { r.BlkioDeviceReadBps = []*blkiodev.ThrottleDevice{nil} }), linkspan.ErrInvalid, "invalid limit on block I/O: null"},
 		{func(q *Request) { q.HostConfig.Isolation = "hyperv" }, linkspan.ErrInvalid, "invalid isolation 'hyperv' on linux"},
 		{func(q *Request) {
 			q.HostConfig.IpcMode, q.HostConfig.Sysctls = "host", map[string]string{"kernel.shmmax": "1"}

@@ -100,6 +100,9 @@ func blockLimits(h *container.HostConfig) ([]cgroup.BlockLimit, error) {
 		{"write_iops", h.BlkioDeviceWriteIOps},
 	} {
 		for _, d := range family.devices {
+			if d == nil {
+				return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid limit on block I/O: null")
+			}
 			var st unix.Stat_t
 			if err := unix.Stat(d.Path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
 				return nil, linkspan.Errorf(linkspan.ErrInvalid, "limiting block I/O: %s is not a block device", d.Path)

@@ -221,6 +221,9 @@ func rlimits(h *container.HostConfig) ([]launch.Rlimit, error) {
 	}
 	list := []launch.Rlimit{{Resource: unix.RLIMIT_NOFILE, Soft: min(1024, own.Max), Hard: own.Max}}
 	for _, u := range h.Ulimits {
+		if u == nil {
+			return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid ulimit: null")
+		}
 		resource, ok := resources[u.Name]
 		if !ok || u.Soft > u.Hard && u.Hard >= 0 {
 			return nil, linkspan.Errorf(linkspan.ErrInvalid, "invalid ulimit %s=%d:%d", u.Name, u.Soft, u.Hard)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,7 @@ func Init(args []string) int {
 		return 127
 	}
 	unix.CloseOnExec(initReport)
+	os.WriteFile("/proc/self/comm", []byte(filepath.Base(InitName)), 0) //nolint:errcheck // for ps alone, which else shows where the program came from
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
 	args = args[1:]
