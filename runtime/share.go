@@ -65,6 +65,20 @@ func (r *Runtime) share(c Container, s *launch.Spec) error {
 	return nil
 }
 
+// checkNetworkDonor refuses a start on the network stack of a container that has
+// none at the moment, in the words for its state.
+func (r *Runtime) checkNetworkDonor(c Container) error {
+	mode := c.HostConfig.NetworkMode
+	if !mode.IsContainer() {
+		return nil
+	}
+	donor, err := r.donor(c, mode.ConnectedContainer(), "network")
+	if donor.ID != "" && donor.ID != c.ID && !donor.State.Running() && !isStatus(donor, container.StateRestarting) {
+		return linkspan.Errorf(linkspan.ErrConflict, "cannot join network namespace of a non running container: container %s is %s", donor.Name, donor.State.Status)
+	}
+	return err
+}
+
 // donor finds the running container whose namespace is to be shared.
 func (r *Runtime) donor(c Container, ref, kind string) (Container, error) {
 	donor, err := r.Get(ref)

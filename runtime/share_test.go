@@ -82,6 +82,19 @@ func TestSharedNamespaces(t *testing.T) {
 			t.Errorf("%s: %v, want %s", mode, err, text)
 		}
 	}
+	for ref, text := range map[string]string{
+		"nonesuch": "joining network namespace of container: No such container: nonesuch",
+		"created":  "cannot join network namespace of a non running container: container created is created",
+		"joiner":   "cannot join own network namespace",
+	} {
+		c := b.create(t, "true", named("joiner"), host(func(h *container.HostConfig) { h.NetworkMode = container.NetworkMode("container:" + ref) }))
+		if err := b.Start(t.Context(), c.Name); err == nil || err.Error() != text {
+			t.Errorf("%s: %v, want %s", ref, err, text)
+		}
+		if err := b.Remove(t.Context(), c.Name, RemoveOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestDevices(t *testing.T) {

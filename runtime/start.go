@@ -113,6 +113,9 @@ func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *
 	if err := checkLayers(c); err != nil {
 		return err
 	}
+	if err := r.checkNetworkDonor(c); err != nil {
+		return err
+	}
 	err := makeSources(c)
 	if err != nil {
 		return err
