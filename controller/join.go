@@ -111,7 +111,7 @@ func (o JoinCluster) String() string {
 
 // noCluster refuses what only hosts with a store in common can have.
 func noCluster(n network.Network) error {
-	return linkspan.Errorf(linkspan.ErrForbidden, "This node is not a swarm manager, nor part of a cluster: network %s of driver %s spans hosts, which need a store in common. Start the daemon with --cluster-store etcd://HOST:PORT and try again", n.Name, n.Driver)
+	return linkspan.Errorf(linkspan.ErrForbidden, "This node is not a swarm manager and not part of a cluster: network %s of driver %s spans hosts, which need a store in common. Start the daemon with --cluster-store etcd://HOST:PORT and try again", n.Name, n.Driver)
 }
 
 // lessor answers for the addresses of endpoints where that is not this host's
