@@ -95,7 +95,7 @@ func TestBridgesThatAreNotAdopted(t *testing.T) {
 	for name, want := range map[string]string{
 		"pair0":            "existing interface pair0 is not a bridge",
 		"mine0":            "of network mine",
-		"br-" + id.Short(): "networks have same bridge name",
+		"br-" + id.Short(): " (br-" + id.Short() + "): conflicts with network " + string(id) + " (br-" + id.Short() + "): networks have same bridge name (see: docker network inspect lab)",
 		"lo":               "existing interface lo is not a bridge",
 	} {
 		_, err := d.CreateNetwork(t.Context(), controller.NetworkSpec{Name: "other", IPv4: true, Options: map[string]string{bridge.OptionName: name}})

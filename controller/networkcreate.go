@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/linkspan/linkspan"
@@ -284,8 +285,9 @@ func checkClaims(t store.Tables, n network.Network, plan op.Plan) error {
 	for _, claim := range op.Claims(plan) {
 		for id, row := range t.By.NetworksByClaim.All(claim) {
 			if id != n.ID {
-				return linkspan.Errorf(linkspan.ErrForbidden, "cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name (%s)",
-					n.ID, n.Name, id, row.Value.Name, claim)
+				link := strings.TrimPrefix(claim, "link ")
+				return linkspan.Errorf(linkspan.ErrForbidden, "cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name (see: docker network inspect %s)",
+					n.ID, link, id, link, row.Value.Name)
 			}
 		}
 	}

@@ -68,6 +68,7 @@ func (r *Runtime) create(ctx context.Context, c Container) error {
 	}
 	err := r.options.Networks.Reserve(ctx, c)
 	for _, step := range []func() error{
+		func() error { return checkCommand(c.Config) },
 		func() error { return r.populate(ctx, c) },
 		func() error { return r.saveState(c) },
 		func() error { return r.saveRecord(c) },
@@ -178,10 +179,15 @@ func (r *Runtime) newContainer(q Request) (Container, []string, error) {
 	if err := r.checkShares(q.Config, host); err != nil {
 		return c, nil, err
 	}
-	if len(q.Config.Entrypoint)+len(q.Config.Cmd) == 0 {
-		return c, nil, linkspan.Errorf(linkspan.ErrInvalid, "no command specified")
-	}
 	return c, r.warningsFor(host), nil
+}
+
+// checkCommand comes after all that is said of the settings, as in Docker.
+func checkCommand(config *container.Config) error {
+	if len(config.Entrypoint)+len(config.Cmd) == 0 {
+		return linkspan.Errorf(linkspan.ErrInvalid, "no command specified")
+	}
+	return nil
 }
 
 func checkLayers(c Container) error {

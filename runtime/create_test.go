@@ -159,6 +159,11 @@ func TestCreateRefuses(t *testing.T) {
 			t.Errorf("got %q %v, want %s", c.Name, err, test.text)
 		}
 	}
+	b.networks.refuse = map[string]error{"Reserve": errors.New("invalid port specification")}
+	_, _, err := b.Create(t.Context(), Request{Config: &container.Config{}, HostConfig: &container.HostConfig{}, Rootfs: "/"})
+	if err == nil || !strings.Contains(err.Error(), "invalid port specification") {
+		t.Errorf("a bad wish for the network and no command: %v", err)
+	}
 	if n := len(b.List()); n != 1 {
 		t.Errorf("%d containers are left of refused creations", n-1)
 	}
