@@ -84,14 +84,11 @@ func wireNetwork(n network.Network) apinetwork.Network {
 		Name: n.Name, ID: string(n.ID), Created: n.Created, Scope: n.Scope, Driver: n.Driver,
 		EnableIPv4: n.IPv4, EnableIPv6: n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
 		ConfigOnly: n.ConfigOnly, ConfigFrom: apinetwork.ConfigReference{Network: n.ConfigFrom},
-		IPAM:    apinetwork.IPAM{Driver: n.IPAMDriver, Options: orEmpty(n.IPAMOptions), Config: []apinetwork.IPAMConfig{}},
+		IPAM:    apinetwork.IPAM{Driver: n.IPAMDriver, Options: n.IPAMOptions, Config: []apinetwork.IPAMConfig{}},
 		Options: orEmpty(n.Options), Labels: orEmpty(n.Labels),
 	}
-	if network.Predefined(n.Name) { // as Docker shows its own
-		wire.IPAM.Options = nil
-		if len(n.Pools) == 0 {
-			wire.IPAM.Config = nil
-		}
+	if network.Predefined(n.Name) && len(n.Pools) == 0 { // as Docker shows its own
+		wire.IPAM.Config = nil
 	}
 	for _, ipv6 := range []bool{false, true} {
 		for _, pool := range n.Pools {

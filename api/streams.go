@@ -78,6 +78,7 @@ func (s *Server) logOnce(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return err
 	}
 	defer s.hijacked.remove(conn)
+	awaitRead(conn)
 	if err := s.containers.Logs(ctx, string(c.ID), runtime.LogOptions{Stdout: want.Stdout, Stderr: want.Stderr, Tail: -1}, conn); err != nil {
 		s.logf("attaching to the log of container %s: %v", c.Name, err)
 	}

@@ -62,7 +62,7 @@ type Network struct {
 	ConfigFrom string `json:",omitempty"`
 
 	IPAMDriver  string            `json:",omitempty"`
-	IPAMOptions map[string]string `json:",omitempty"`
+	IPAMOptions map[string]string `json:",omitzero"` // shown as it was given: nil is not empty
 	Pools       []ipam.Pool       `json:",omitempty"`
 
 	// PoolIDs are the names that an IPAM driver which is a plugin gave to Pools,
