@@ -142,13 +142,19 @@ func (s *Store) nameDigest(id digest.Digest, named reference.Named, d digest.Dig
 }
 
 func (s *Store) upload(ctx context.Context, pusher *remote.Pusher, to name.Repository, m ocispec.Manifest, announce func(), tell Progress) error {
+	prepare := sync.OnceFunc(func() {
+		announce()
+		for _, d := range m.Layers {
+			tell(jsonstream.Message{ID: d.Digest.Encoded()[:12], Status: "Preparing"})
+		}
+	})
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(transfers)
 	for _, d := range m.Layers {
 		layer := &localLayer{s: s, Descriptor: d}
 		id := d.Digest.Encoded()[:12]
 		layer.tell = func(n int64) {
-			announce()
+			prepare()
 			tell(jsonstream.Message{ID: id, Status: "Pushing", Progress: &jsonstream.Progress{Current: n, Total: d.Size}})
 		}
 		whole, err := partial.CompressedToLayer(layer)
@@ -159,7 +165,7 @@ func (s *Store) upload(ctx context.Context, pusher *remote.Pusher, to name.Repos
 			if err := pusher.Upload(gctx, to, whole); err != nil {
 				return err
 			}
-			announce()
+			prepare()
 			tell(jsonstream.Message{ID: id, Status: layer.outcome()})
 			return nil
 		})

@@ -118,7 +118,7 @@ func TestPushAndPull(t *testing.T) {
 	must(t, other.Tag(ref, h.host+"/copy:3"))
 	said = nil
 	must(t, other.Push(t.Context(), h.host+"/copy", true, Credentials{}, said.tell))
-	if n := strings.Count(strings.Join(said, "\n"), "The push refers to repository"); n != 1 || !said.has("3: digest: sha256:") {
+	if n := strings.Count(strings.Join(said, "\n"), "The push refers to repository"); n != 1 || !said.has(": Preparing") || !said.has("3: digest: sha256:") {
 		t.Error(said)
 	}
 	copied, err := other.Get(h.host + "/copy:2")
