@@ -353,7 +353,20 @@ func TestDockerTerminal(t *testing.T) {
 	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
 		t.Error("the keys do not detach")
 	}
-	e.play([]step{{`inspect --format '{{.State.Running}}' ctr`, 0, "true"}, {`rm -f ctr`, 0, "ctr"}})
+	made, err := cli.ExecCreate(ctx, "ctr", client.ExecCreateOptions{TTY: true, AttachStdin: true, AttachStdout: true, Cmd: []string{"cat"}})
+	must(t, err)
+	inside, err := cli.ExecAttach(ctx, made.ID, client.ExecAttachOptions{TTY: true})
+	must(t, err)
+	defer inside.Close()
+	fmt.Fprint(inside.Conn, "\x10\x11")
+	if _, err := io.ReadAll(inside.Reader); err != nil {
+		t.Errorf("detaching from an exec: %v", err)
+	}
+	e.play([]step{
+		{`inspect --format '{{.State.Running}}' ctr`, 0, "true"},
+		{`events --since 1h --until $(date +%s.%N) --filter event=detach --filter event=exec_detach --format '{{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.execID}}'`, 0, "detach ctr <no value>\nexec_detach ctr " + made.ID},
+		{`rm -f ctr`, 0, "ctr"},
+	})
 }
 
 // What is explained is what is done, and to explain changes nothing.

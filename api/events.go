@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -155,12 +156,15 @@ func (f filters) actor(m events.Message, kind events.Type, field string) bool {
 	return false
 }
 
-// image matches containers by the image they run, with and without its tag.
+// image matches containers by the image they run, and images by ID and name, with
+// and without the tag.
 func (f filters) image(m events.Message) bool {
-	name := m.Actor.Attributes["image"]
+	names := []string{m.Actor.Attributes["image"]}
 	if m.Type == events.ImageEventType {
-		name = m.Actor.ID
+		names = []string{m.Actor.ID, m.Actor.Attributes["name"]}
 	}
-	bare, _, _ := strings.Cut(name, ":")
-	return f.exact("image", name) || f.exact("image", bare)
+	return slices.ContainsFunc(names, func(name string) bool {
+		bare, _, _ := strings.Cut(name, ":")
+		return f.exact("image", name) || f.exact("image", bare)
+	})
 }

@@ -160,3 +160,13 @@ func BenchmarkPublishWith1000Watchers(b *testing.B) {
 		e.Daemon("reload", "d", nil)
 	}
 }
+
+// An image is meant by its ID, and by its name with and without the tag.
+func TestEventsOfAnImage(t *testing.T) {
+	of := events.Message{Type: events.ImageEventType, Actor: events.Actor{ID: "sha256:1", Attributes: map[string]string{"name": "bb:1"}}}
+	for image, want := range map[string]bool{"sha256:1": true, "bb:1": true, "bb": true, "b": false} {
+		if got := (watch{filters: filters{"image": {image}}}).wants(of); got != want {
+			t.Errorf("image=%s: %t, want %t", image, got, want)
+		}
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/common"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/term"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/runtime"
@@ -78,7 +77,7 @@ func (s *Server) startExec(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	if exec.Request.Tty && exec.Request.AttachStdin {
-		input = term.NewEscapeProxy(input, keys)
+		input = untilDetached(input, keys, func() { s.leftExec(exec) })
 	}
 	// The client asks for the exit code as soon as the stream has ended, and
 	// takes none for 0. A process may end later than its output.
@@ -86,6 +85,15 @@ func (s *Server) startExec(w http.ResponseWriter, r *http.Request) error {
 		s.containers.ExecWait(ctx, id) //nolint:errcheck // it ends when there is nothing to wait for
 	})
 	return nil
+}
+
+// leftExec tells that a client has detached from a process.
+func (s *Server) leftExec(exec runtime.Exec) {
+	if c, err := s.containers.Get(string(exec.Container)); err == nil {
+		attributes := eventAttributes(c)
+		attributes["execID"] = exec.ID
+		s.events.Container(runtime.Event{Action: "exec_detach", ID: c.ID, Attributes: attributes, Time: s.now()})
+	}
 }
 
 // framed turns the output of a process into what the client expects: it says

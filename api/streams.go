@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -59,7 +60,9 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer s.hijacked.remove(conn)
 	if c.Config.Tty && want.Stdin {
-		input = term.NewEscapeProxy(input, keys)
+		input = untilDetached(input, keys, func() {
+			s.events.Container(runtime.Event{Action: "detach", ID: c.ID, Attributes: eventAttributes(c), Time: s.now()})
+		})
 	}
 	// A client takes the end of the stream for the end of the run: whatever it
 	// asks for next is to find the run's end seen to.
@@ -198,6 +201,25 @@ func feed(stream runtime.Stream, input io.Reader) error {
 	}
 	stream.CloseWrite() //nolint:errcheck // a process that has ended reads nothing
 	return nil
+}
+
+// untilDetached is input that ends where the user types the keys to detach, which is
+// told.
+func untilDetached(input io.Reader, keys []byte, tell func()) io.Reader {
+	return &detachable{term.NewEscapeProxy(input, keys), sync.OnceFunc(tell)}
+}
+
+type detachable struct {
+	io.Reader
+	tell func()
+}
+
+func (d *detachable) Read(p []byte) (int, error) {
+	n, err := d.Reader.Read(p)
+	if errors.As(err, new(term.EscapeError)) {
+		d.tell()
+	}
+	return n, err
 }
 
 // failing remembers why its Reader failed.
