@@ -8,6 +8,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/runtime/cgroup"
 )
 
 // Container is the record of one container: what was asked for, and how it
@@ -102,3 +103,12 @@ var (
 		"gig", "junk", "kayak", "ketch", "launch", "lighter", "lugger", "packet", "pinnace", "punt", "schooner", "skiff", "sloop", "tender", "trawler", "yawl",
 	}
 )
+
+// group is the path of its cgroup in each hierarchy.
+func (c Container) group() string {
+	parent := ""
+	if c.HostConfig != nil {
+		parent = c.HostConfig.CgroupParent
+	}
+	return cgroup.Path(parent, string(c.ID))
+}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/linkspan/linkspan"
+	"github.com/linkspan/linkspan/runtime/cgroup"
 )
 
 // Request is what a client wants to have created.
@@ -218,17 +219,11 @@ func checkModes(h *container.HostConfig) error {
 	if err := container.ValidateRestartPolicy(h.RestartPolicy); err != nil {
 		return linkspan.Errorf(linkspan.ErrInvalid, "%w", err)
 	}
-	unsupported := []struct {
-		option string
-		given  bool
-	}{
-		{"--userns " + string(h.UsernsMode), h.UsernsMode != "" && !h.UsernsMode.IsHost()},
-		{"--cgroup-parent", h.CgroupParent != ""},
+	if h.UsernsMode != "" && !h.UsernsMode.IsHost() {
+		return linkspan.Errorf(linkspan.ErrNotImplemented, "--userns %s is not supported by this runtime", h.UsernsMode)
 	}
-	for _, u := range unsupported {
-		if u.given {
-			return linkspan.Errorf(linkspan.ErrNotImplemented, "%s is not supported by this runtime", u.option)
-		}
+	if !cgroup.ValidParent(h.CgroupParent) {
+		return linkspan.Errorf(linkspan.ErrInvalid, "invalid cgroup parent %q: want a path in the cgroup hierarchies without '..'", h.CgroupParent)
 	}
 	if len(h.DeviceRequests) > 0 {
 		first := h.DeviceRequests[0]

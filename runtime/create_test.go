@@ -40,7 +40,7 @@ func TestFailedStart(t *testing.T) {
 		if n := b.networks.count("Detach", c.ID); n == 0 {
 			t.Errorf("%s: networks stay attached", test.command)
 		}
-		if _, err := os.Stat(b.execDir(c.ID)); err == nil || b.cgroups.Group(string(c.ID)).Exists() {
+		if _, err := os.Stat(b.execDir(c.ID)); err == nil || b.cgroups.Group(c.group()).Exists() {
 			t.Errorf("%s: run directory or cgroup left", test.command)
 		}
 	}

@@ -224,7 +224,7 @@ func TestDaemonKilledAnywhere(t *testing.T) {
 
 // check compares a container's state with the kernel's.
 func (b *bench) check(c Container) error {
-	group := b.cgroups.Group(string(c.ID))
+	group := b.cgroups.Group(c.group())
 	switch {
 	case c.HostConfig.AutoRemove:
 		return nil // it may go at any moment

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"golang.org/x/sys/unix"
+
+	"github.com/linkspan/linkspan"
 )
 
 // TestIsolation asks inside of one container about everything that it must not
@@ -218,5 +221,39 @@ func TestFiles(t *testing.T) {
 	}
 	if _, err := os.Lstat(outside); err == nil {
 		t.Errorf("a link in the rootfs led to %s on the host", outside)
+	}
+}
+
+// A container's group is where the user wants it, below directories that are made
+// for it and stay.
+func TestCgroupParent(t *testing.T) {
+	b := open(t)
+	c := b.create(t, "", command("sleep", "1000"), func(r *Request) { r.HostConfig.CgroupParent = "/linkspan-test/deep" })
+	if err := b.Start(t.Context(), c.Name); err != nil {
+		t.Fatal(err)
+	}
+	c, _ = b.Get(c.Name)
+	group := b.cgroups.Group(c.group())
+	if pids := group.Pids(); !slices.Contains(pids, c.State.Pid) {
+		t.Errorf("in the group are %v, not the container's %d", pids, c.State.Pid)
+	}
+	if err := b.Remove(t.Context(), c.Name, RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, d := range group.Dirs {
+		if path := filepath.Dir(d.Path); !strings.HasSuffix(path, "/linkspan-test/deep") {
+			t.Errorf("its directory was %s", d.Path)
+		} else if os.Remove(path) == nil {
+			found++
+			os.Remove(filepath.Dir(path))
+		}
+	}
+	if found == 0 || group.Exists() {
+		t.Errorf("%d parents stay, the group itself is there: %t", found, group.Exists())
+	}
+	_, _, err := b.Create(t.Context(), Request{Config: &container.Config{Cmd: []string{"true"}}, HostConfig: &container.HostConfig{Resources: container.Resources{CgroupParent: "/a/../.."}}, Rootfs: "/"})
+	if !errors.Is(err, linkspan.ErrInvalid) {
+		t.Errorf("a parent outside: %v", err)
 	}
 }

@@ -107,7 +107,7 @@ func (r *Runtime) settle(ctx context.Context, e *entry, c Container) error {
 // left its exit status, or neither, which means that the launch did not happen
 // or that the shim was killed.
 func (r *Runtime) adoptRun(ctx context.Context, e *entry, c Container) error {
-	started := &run{group: r.cgroups.Group(string(c.ID))}
+	started := &run{group: r.cgroups.Group(c.group())}
 	conn, kind, payload, err := r.ask(c, launch.ReqWait, nil)
 	if err == nil && kind == launch.Started {
 		started.conn = conn

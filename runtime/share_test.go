@@ -35,7 +35,7 @@ func TestHostNamespaces(t *testing.T) {
 	// What the main process leaves behind in the host's PID namespace ends too.
 	c := b.start(t, "sleep 301 >/dev/null 2>&1 & echo started", host(func(h *container.HostConfig) { h.PidMode = "host" }))
 	b.wait(t, c)
-	if pids := b.cgroups.Group(string(c.ID)).Pids(); len(pids) != 0 {
+	if pids := b.cgroups.Group(c.group()).Pids(); len(pids) != 0 {
 		t.Errorf("processes %v are left", pids)
 	}
 	// Nor does anybody wait for the output of what is left.

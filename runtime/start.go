@@ -93,7 +93,7 @@ func (r *Runtime) launch(ctx context.Context, e *entry, c Container) (*run, erro
 	if err := os.Mkdir(r.execDir(c.ID), 0o700); err != nil {
 		return nil, fmt.Errorf("making the container's run directory: %w", err)
 	}
-	started := &run{group: r.cgroups.Group(string(c.ID))}
+	started := &run{group: r.cgroups.Group(c.group())}
 	err := r.assemble(ctx, e, c, started)
 	if err == nil {
 		return started, nil
@@ -140,7 +140,7 @@ func (r *Runtime) assemble(ctx context.Context, e *entry, c Container, started *
 		return err
 	}
 	limits.Devices = rules
-	if started.group, err = r.cgroups.Create(string(c.ID), limits); err != nil {
+	if started.group, err = r.cgroups.Create(c.group(), limits); err != nil {
 		return err
 	}
 	if err = r.makeUpper(c.ID); err != nil {
@@ -274,7 +274,7 @@ func (r *Runtime) clean(ctx context.Context, c Container) error {
 func (r *Runtime) release(ctx context.Context, c Container) (tell func(), err error) {
 	undo, cancel := undoing(ctx)
 	defer cancel()
-	errs := []error{r.cgroups.Group(string(c.ID)).Remove(undo)}
+	errs := []error{r.cgroups.Group(c.group()).Remove(undo)}
 	tell, err = r.options.Networks.Detach(undo, c.ID)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("detaching container %s from its networks: %w", c.ID.Short(), err))

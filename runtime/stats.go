@@ -23,7 +23,7 @@ func (r *Runtime) Stats(_ context.Context, ref string) (container.StatsResponse,
 	c := e.get()
 	s := container.StatsResponse{}
 	if c.State.Running() {
-		s = r.cgroups.Group(string(c.ID)).Usage()
+		s = r.cgroups.Group(c.group()).Usage()
 		s.Read = time.Now().UTC()
 		s.CPUStats.SystemUsage, s.CPUStats.OnlineCPUs = machineTime(), uint32(goruntime.NumCPU())
 		if total := machineMemory(); s.MemoryStats.Limit == 0 || s.MemoryStats.Limit > total {

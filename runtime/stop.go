@@ -192,7 +192,7 @@ func (r *Runtime) signal(c Container, number syscall.Signal) error {
 // the cgroup is right then.
 func (r *Runtime) kill(ctx context.Context, e *entry, exits int) error {
 	c := e.get()
-	group := r.cgroups.Group(string(c.ID))
+	group := r.cgroups.Group(c.group())
 	if err := r.signal(c, syscall.SIGKILL); err != nil {
 		if err := group.Kill(); err != nil {
 			return err
@@ -231,7 +231,7 @@ func (r *Runtime) Pause(ctx context.Context, ref string) error {
 	case !c.State.Running():
 		return errNotRunning(c)
 	}
-	group := r.cgroups.Group(string(c.ID))
+	group := r.cgroups.Group(c.group())
 	if err := group.Freeze(ctx); err != nil {
 		undo, cancel := undoing(ctx)
 		defer cancel()
@@ -258,7 +258,7 @@ func (r *Runtime) Unpause(ctx context.Context, ref string) error {
 
 func (r *Runtime) thaw(ctx context.Context, e *entry) error {
 	c := e.get()
-	if err := r.cgroups.Group(string(c.ID)).Thaw(ctx); err != nil {
+	if err := r.cgroups.Group(c.group()).Thaw(ctx); err != nil {
 		return fmt.Errorf("cannot unpause container %s: %w", c.ID.Short(), err)
 	}
 	r.setPaused(e, false)

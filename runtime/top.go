@@ -37,7 +37,7 @@ func (r *Runtime) Top(ctx context.Context, ref, args string) (container.TopRespo
 	if err != nil {
 		return top, linkspan.Errorf(linkspan.ErrInvalid, "ps %s: %w", args, err)
 	}
-	top, err = selectProcesses(string(out), r.cgroups.Group(string(c.ID)).Pids())
+	top, err = selectProcesses(string(out), r.cgroups.Group(c.group()).Pids())
 	if err == nil {
 		r.event(c, "top")
 	}

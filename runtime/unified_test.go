@@ -46,7 +46,7 @@ func TestUnifiedOnly(t *testing.T) {
 	if err := b.Pause(t.Context(), c.Name); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := os.ReadFile(b.cgroups.Group(string(c.ID)).Dirs[0].Path + "/cgroup.events"); err != nil || !strings.Contains(string(text), "frozen 1") {
+	if text, err := os.ReadFile(b.cgroups.Group(c.group()).Dirs[0].Path + "/cgroup.events"); err != nil || !strings.Contains(string(text), "frozen 1") {
 		t.Errorf("%q %v", text, err)
 	}
 	if err := b.Unpause(t.Context(), c.Name); err != nil {

@@ -43,7 +43,7 @@ func (r *Runtime) Update(_ context.Context, ref string, q container.UpdateConfig
 		return nil, refuse(err)
 	}
 	if c.State.Running() {
-		if err := r.cgroups.Update(string(c.ID), limits); err != nil {
+		if err := r.cgroups.Update(c.group(), limits); err != nil {
 			return nil, refuse(err)
 		}
 	}

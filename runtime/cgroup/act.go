@@ -35,7 +35,9 @@ func (g Group) removeDir(ctx context.Context, dir string) error {
 	for pause := 200 * time.Microsecond; ; pause *= 2 {
 		err := unix.Rmdir(dir)
 		if err == nil || errors.Is(err, unix.ENOENT) {
-			unix.Rmdir(filepath.Dir(dir)) // refused while there are other containers
+			if ours := filepath.Dir(dir); filepath.Base(ours) == parent {
+				unix.Rmdir(ours) // refused while there are other containers
+			}
 			return nil
 		}
 		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) || ctx.Err() != nil {
@@ -191,10 +193,10 @@ func (g Group) Exists() bool {
 // Update sets limits of a group that is in use. In version 1 the limit of
 // memory must not be above that of memory and swap at any moment, so which of
 // the two comes first depends on the direction.
-func (t *Tree) Update(id string, limits Limits) error {
-	for _, d := range t.Group(id).Dirs {
+func (t *Tree) Update(path string, limits Limits) error {
+	for _, d := range t.Group(path).Dirs {
 		if d.isCpuset() {
-			if err := t.updateCpuset(id, d, limits); err != nil {
+			if err := t.updateCpuset(path, d, limits); err != nil {
 				return err
 			}
 			continue
@@ -222,7 +224,7 @@ func (t *Tree) Update(id string, limits Limits) error {
 }
 
 // updateCpuset makes the directory if the container had no need of it so far.
-func (t *Tree) updateCpuset(id string, d Dir, limits Limits) error {
+func (t *Tree) updateCpuset(path string, d Dir, limits Limits) error {
 	if limits.CpusetCPUs == "" && limits.CpusetMems == "" {
 		return nil
 	}
@@ -230,7 +232,7 @@ func (t *Tree) updateCpuset(id string, d Dir, limits Limits) error {
 		if err := t.makeDir(d); err != nil {
 			return err
 		}
-		for _, pid := range t.Group(id).Pids() {
+		for _, pid := range t.Group(path).Pids() {
 			if err := write(d.Path, "cgroup.procs", strconv.Itoa(pid)); err != nil && !errors.Is(err, unix.ESRCH) {
 				return err
 			}

@@ -37,6 +37,20 @@ import (
 // is made for the first of them and removed after the last.
 const parent = "linkspan"
 
+// Path returns the path of a container's group in each hierarchy: below a
+// directory of the user's, or ours if that is empty.
+func Path(under, id string) string {
+	if under == "" {
+		under = parent
+	}
+	return filepath.Join("/", under, id)
+}
+
+// ValidParent tells whether a group may be below a directory of the user's.
+func ValidParent(under string) bool {
+	return !slices.Contains(strings.Split(under, "/"), "..") && !strings.ContainsAny(under, "\n\x00")
+}
+
 // Hierarchy is one mounted tree.
 type Hierarchy struct {
 	Mount       string   // mount point
@@ -144,9 +158,9 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// makeDir makes a container's directory, and our parent directory before it if
-// this is the first container. Another daemon may be removing the parent after
-// its last one: then both are made again.
+// makeDir makes a container's directory, and those that it is below if they are
+// not there. Another daemon may be removing our own after its last container: then
+// both are made again.
 func (t *Tree) makeDir(d Dir) error {
 	for try := 0; ; try++ {
 		err := os.Mkdir(d.Path, 0o755)
@@ -156,12 +170,13 @@ func (t *Tree) makeDir(d Dir) error {
 		if !errors.Is(err, fs.ErrNotExist) || try > 100 {
 			return fmt.Errorf("making cgroup %s: %w", d.Path, err)
 		}
-		dir := filepath.Dir(d.Path)
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("making cgroup %s: %w", dir, err)
+		above := d
+		above.Path = filepath.Dir(d.Path)
+		if err := t.makeDir(above); err != nil {
+			return err
 		}
 		if d.Unified {
-			delegate(dir)
+			delegate(above.Path)
 		}
 	}
 }
@@ -210,11 +225,11 @@ func (t *Tree) Has(controller string) bool {
 	return slices.ContainsFunc(t.hierarchies, func(h Hierarchy) bool { return slices.Contains(h.Controllers, controller) })
 }
 
-// Group returns where the container of that ID has its directories.
-func (t *Tree) Group(id string) Group {
+// Group returns where a container has its directories (see Path).
+func (t *Tree) Group(path string) Group {
 	var g Group
 	for _, h := range t.hierarchies {
-		d := Dir{Path: filepath.Join(h.Mount, parent, id), Name: filepath.Base(h.Mount), Controllers: h.Controllers, Unified: h.Unified}
+		d := Dir{Path: filepath.Join(h.Mount, path), Name: filepath.Base(h.Mount), Controllers: h.Controllers, Unified: h.Unified}
 		if h.Unified {
 			d.Controllers = t.unified
 			if len(t.hierarchies) == 1 {
@@ -228,11 +243,11 @@ func (t *Tree) Group(id string) Group {
 
 // Create makes the directories and sets the limits. On an error the caller
 // removes the group.
-func (t *Tree) Create(id string, limits Limits) (Group, error) {
+func (t *Tree) Create(path string, limits Limits) (Group, error) {
 	if err := t.Check(limits); err != nil {
 		return Group{}, err
 	}
-	g := t.Group(id)
+	g := t.Group(path)
 	for i, d := range g.Dirs {
 		if d.isCpuset() && limits.CpusetCPUs == "" && limits.CpusetMems == "" {
 			continue // the first cpuset of a machine costs 5 ms: the kernel patches its own code
