@@ -27,7 +27,7 @@ func newBrctl(a *app) *cobra.Command {
 // it.
 func brctlCommand(a *app, dialect *dialectFlag) *cobra.Command {
 	var netns string
-	var who bool
+	var who, version bool
 	command := &cobra.Command{
 		Use:   "brctl [--netns NAME] [--who] COMMAND [ARG...]",
 		Short: "Print what a command of brctl(8) would do",
@@ -46,6 +46,9 @@ func brctlCommand(a *app, dialect *dialectFlag) *cobra.Command {
 					return err
 				}
 			}
+			if version {
+				args = []string{"--version"}
+			}
 			if code := tool.Run(cmd.Context(), args); code != 0 {
 				return exit{code: code}
 			}
@@ -53,6 +56,7 @@ func brctlCommand(a *app, dialect *dialectFlag) *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&netns, "netns", "", "work in the `namespace` of that name (see: ip netns)")
+	command.Flags().BoolVarP(&version, "version", "V", false, "print the version of bridge-utils whose dialect it is")
 	command.Flags().BoolVar(&who, "who", false, "say behind each port which container it belongs to")
 	return command
 }

@@ -95,6 +95,10 @@ func (t Tool) Run(ctx context.Context, args []string) int {
 		t.usage(t.Err)
 		return 0
 	}
+	if args[0] == "-V" || args[0] == "--version" {
+		fmt.Fprintln(t.Out, "bridge-utils, 1.7")
+		return 0
+	}
 	for _, c := range commands() {
 		if c.name != args[0] {
 			continue

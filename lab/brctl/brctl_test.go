@@ -149,3 +149,14 @@ func TestWho(t *testing.T) {
 		t.Errorf("exit status %d, output:\n%s", code, out.String())
 	}
 }
+
+// Scripts look at the version before they use a command; ours is that of the
+// dialect.
+func TestVersion(t *testing.T) {
+	for _, flag := range []string{"-V", "--version"} {
+		var out strings.Builder
+		if code := (brctl.Tool{Out: &out}).Run(t.Context(), []string{flag}); code != 0 || out.String() != "bridge-utils, 1.7\n" {
+			t.Errorf("brctl %s: %q, exit status %d", flag, &out, code)
+		}
+	}
+}
