@@ -61,6 +61,24 @@ func TestDockerUsesOurDrivers(t *testing.T) {
 	if out, err := m.TrySh("export DOCKER_HOST=unix://" + s.dir + "/d DOCKER_API_VERSION=1.41; docker run --rm --network lab -p 8080:81 box /bin/busybox true"); err == nil || !strings.Contains(out+err.Error(), "port is already allocated") {
 		t.Errorf("a port that another container has: %v %s", err, out)
 	}
+	// Another program has a port, and then cannot have one that is published.
+	holds := m.Start(t, "exec python3 -m http.server 8081")
+	within(t, "the port is taken", func() bool { _, err := m.TrySh("ss -Hltn sport = 8081 | grep -q ."); return err == nil })
+	if out, err := m.TrySh("export DOCKER_HOST=unix://" + s.dir + "/d DOCKER_API_VERSION=1.41; docker run --rm --network lab -p 8081:81 box /bin/busybox true"); err == nil || !strings.Contains(out+err.Error(), "failed to bind host port 0.0.0.0:8081/tcp: address already in use") {
+		t.Errorf("a port that another program has: %v %s", err, out)
+	}
+	holds()
+	if out, err := m.TrySh("timeout 5 python3 -m http.server 8080"); err == nil || !strings.Contains(out+err.Error(), "Address already in use") {
+		t.Errorf("another program got a published port: %v %s", err, out)
+	}
+	docker(`run -d --name any --network lab -p 80 box /bin/busybox httpd -f -p 80 -h /bin`)
+	_, chosen, _ := strings.Cut(s.log.String(), "is published at port ")
+	chosen = strings.TrimSpace(strings.SplitN(chosen, "\n", 2)[0])
+	within(t, "port "+chosen+" answers", func() bool {
+		_, err := far.TrySh("curl -sS -m 5 -o /dev/null http://192.0.2.1:" + chosen + "/")
+		return err == nil
+	})
+	docker(`rm -f any`)
 	docker(`rm -f web`)
 	if out, err := asks(); err == nil {
 		t.Errorf("the port is open though its container is gone: %s", out)

@@ -54,6 +54,8 @@ type Exporter struct {
 	parts map[linkspan.ID]network.Network // this host's parts of networks that span hosts
 	ipam  allocator
 
+	sockets map[string]kernel.Sockets // that hold published ports, by endpoint; guarded by publishing
+
 	publishing sync.Mutex  // held while a port is looked for among those of others
 	leaving    sync.Mutex  // held while networks are left
 	spread     sync.Mutex  // held while peers are read and handed on: the last to do so knows most
@@ -64,7 +66,7 @@ type Exporter struct {
 func New(ctx context.Context, o Options) (*Exporter, error) {
 	x := &Exporter{
 		Options: o, files: files{o.Dir, o.Codec}, executor: op.Executor{Host: o.Host},
-		busy: make(map[string]*sync.Mutex), parts: make(map[linkspan.ID]network.Network),
+		busy: make(map[string]*sync.Mutex), parts: make(map[linkspan.ID]network.Network), sockets: make(map[string]kernel.Sockets),
 	}
 	x.peers = peering.New(o.Host, &x.executor, o.Logf)
 	if err := x.recover(ctx); err != nil {
@@ -103,6 +105,12 @@ func (x *Exporter) Serve(ctx context.Context, socket string) error {
 	err := x.Plugin().Serve(ctx, socket)
 	stop()
 	following.Wait()
+	x.publishing.Lock()
+	defer x.publishing.Unlock()
+	for id, sockets := range x.sockets {
+		sockets.Close()
+		delete(x.sockets, id)
+	}
 	return err
 }
 
@@ -133,6 +141,9 @@ func (x *Exporter) recover(ctx context.Context) error {
 		r, _, err := get[[]sandbox.Port](x.files, "ports", id)
 		if err == nil {
 			err = x.ensure(ctx, r.Plan)
+		}
+		if err == nil {
+			x.sockets[id], err = x.Host.HoldPorts(holdsOf(r.Value))
 		}
 		if err != nil {
 			x.Logf("restoring the ports of endpoint %s: %v", id, err)

@@ -2,7 +2,6 @@ package export
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -38,8 +37,8 @@ func (x *Exporter) program(ctx context.Context, q wire.ConnectivityRequest) erro
 	if err != nil {
 		return err
 	}
-	ports, err := portsOf(q.Options, e.Value)
-	if err != nil || len(ports) == 0 {
+	wishes, err := wishesOf(q.Options, e.Value)
+	if err != nil || len(wishes) == 0 {
 		return err
 	}
 	if err := x.revokeAlone(ctx, q.EndpointID); err != nil { // it may be told twice
@@ -47,16 +46,20 @@ func (x *Exporter) program(ctx context.Context, q wire.ConnectivityRequest) erro
 	}
 	x.publishing.Lock()
 	defer x.publishing.Unlock()
-	if err := x.checkPorts(ports); err != nil {
+	ports, sockets, err := x.occupy(e.Value, wishes)
+	if err != nil {
 		return err
 	}
 	plan := x.Firewall.Ports(rules.Bridge, ports)
 	if err := put(x.files, "ports", q.EndpointID, record[[]sandbox.Port]{ports, plan}); err != nil {
+		sockets.Close()
 		return err
 	}
 	if err := x.executor.Do(ctx, plan); err != nil {
+		sockets.Close()
 		return errors.Join(err, x.files.drop("ports", q.EndpointID))
 	}
+	x.sockets[q.EndpointID] = sockets
 	return nil
 }
 
@@ -74,6 +77,10 @@ func (x *Exporter) revokeAlone(ctx context.Context, id string) error {
 	if err := x.executor.Undo(ctx, r.Plan); err != nil {
 		return err
 	}
+	x.publishing.Lock()
+	defer x.publishing.Unlock()
+	x.sockets[id].Close()
+	delete(x.sockets, id)
 	return x.files.drop("ports", id)
 }
 
@@ -93,42 +100,4 @@ func (x *Exporter) checkPorts(wanted []sandbox.Port) error {
 		}
 	}
 	return nil
-}
-
-// portsOf reads the port map of a request.
-func portsOf(options map[string]any, e endpoint.Endpoint) ([]sandbox.Port, error) {
-	raw, err := json.Marshal(options[wire.OptionPortMap])
-	if err != nil {
-		return nil, err
-	}
-	var bindings []wire.PortBinding
-	if err := json.Unmarshal(raw, &bindings); err != nil {
-		return nil, fmt.Errorf("option %s: %w", wire.OptionPortMap, err)
-	}
-	var ports []sandbox.Port
-	for _, b := range bindings {
-		if b.HostPort == 0 {
-			return nil, fmt.Errorf("port %d: name the host's port, too (-p PORT:%d): nobody could say here which one was chosen", b.Port, b.Port)
-		}
-		protocol, ok := map[int]string{6: sandbox.TCP, 17: sandbox.UDP, 132: sandbox.SCTP}[b.Proto]
-		if !ok {
-			return nil, fmt.Errorf("port %d: protocol %d cannot be published", b.Port, b.Proto)
-		}
-		host, err := netip.ParseAddr(b.HostIP)
-		if b.HostIP == "" {
-			host, err = netip.IPv4Unspecified(), nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("port %d: %w", b.Port, err)
-		}
-		to := e.IPv4.Addr()
-		if host.Is6() {
-			to = e.IPv6.Addr()
-		}
-		if !to.IsValid() {
-			continue // the other family's
-		}
-		ports = append(ports, sandbox.Port{Protocol: protocol, Host: host, First: b.HostPort, Count: 1, To: netip.AddrPortFrom(to, b.Port)})
-	}
-	return ports, nil
 }
