@@ -146,6 +146,10 @@ func (c *Cluster) reclaim(ctx context.Context, id linkspan.ID, keys []string) er
 	if c.own.busy[id] > 0 {
 		return nil // a verb is at it, and says so itself
 	}
+	if err = c.hindrance(keys); err == nil {
+		c.poke() // it is as it should be, or may be so by now
+		return nil
+	}
 	c.lose(id, keys, err)
 	c.tell()
 	return nil
