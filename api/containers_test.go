@@ -35,6 +35,22 @@ func TestCreateContainer(t *testing.T) {
 	if e := q.Networking.EndpointsConfig["bridge"]; e == nil || e.MacAddress.String() != "02:42:0a:4d:00:09" || e.GwPriority != 7 {
 		t.Errorf("%+v", e)
 	}
+	for path, want := range map[string]string{
+		"/containers/create":       `["Following container port(s) have an empty list of port-bindings: 80/tcp, 81/udp. Such bindings will be discarded in a future version."]`,
+		"/v1.51/containers/create": `[]`,
+	} {
+		f.requests = nil
+		w := ask(s, "POST", path, `{"Cmd":["true"],"HostConfig":{`+rootfs+`,"PortBindings":{"81/udp":[],"80/tcp":null,"82/tcp":[{"HostPort":"82"}]}}}`)
+		if want = `{"Id":"` + string(ctrID) + `","Warnings":` + want + `}`; w.Code != 201 || strings.TrimSpace(w.Body.String()) != want {
+			t.Errorf("%s: %d %s, want %s", path, w.Code, w.Body, want)
+		}
+		for port, bindings := range f.requests[0].HostConfig.PortBindings {
+			if len(bindings) != 1 {
+				t.Errorf("%s: bindings of %s: %v", path, port, bindings)
+			}
+		}
+	}
+	f.requests = f.requests[:1]
 	w = ask(s, "POST", "/v1.47/containers/create", `{"Cmd":["true"],"HostConfig":{`+rootfs+`,"Sysctls":{"net.ipv4.conf.eth0.log_martians":"1","net.ipv4.tcp_mtu_probing":"1"}}}`)
 	if want := `{"Id":"` + string(ctrID) + `","Warnings":["Migrated sysctl \"net.ipv4.conf.eth0.log_martians\" to DriverOpts{\"com.docker.network.endpoint.sysctls\":\"net.ipv4.conf.IFNAME.log_martians=1\"}."]}`; w.Code != 201 || strings.TrimSpace(w.Body.String()) != want {
 		t.Fatalf("%d %s", w.Code, w.Body)

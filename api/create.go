@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -28,6 +29,7 @@ const rootfsAnnotation = "linkspan.rootfs"
 // Warnings that a creation answers with.
 const (
 	portsDiscarded = "Published ports are discarded when using host network mode"
+	emptyBindings  = "Following container port(s) have an empty list of port-bindings: %s. Such bindings will be discarded in a future version."
 	macDeprecated  = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
 )
 
@@ -89,6 +91,9 @@ func (s *Server) creation(body createBody, v version) (runtime.Request, []string
 		request.HostConfig.IpcMode = container.IPCModeShareable
 	}
 	fillHostConfig(request.HostConfig)
+	if filled := fillBindings(request.HostConfig.PortBindings); filled != "" && v >= 52 {
+		warnings = append(warnings, fmt.Sprintf(emptyBindings, filled))
+	}
 	if err := checkEndpoints(request.Networking, v); err != nil {
 		return request, nil, err
 	}
@@ -184,6 +189,20 @@ func fillHostConfig(h *container.HostConfig) {
 	if h.ShmSize == 0 {
 		h.ShmSize = 64 << 20
 	}
+}
+
+// fillBindings gives ports with an empty list of bindings one that leaves all to
+// us, as Docker does, and names them.
+func fillBindings(ports apinetwork.PortMap) string {
+	var filled []string
+	for port, bindings := range ports {
+		if len(bindings) == 0 {
+			ports[port] = []apinetwork.PortBinding{{}}
+			filled = append(filled, port.String())
+		}
+	}
+	slices.Sort(filled)
+	return strings.Join(filled, ", ")
 }
 
 // borrow fills in what a container takes over from those whose namespaces it
