@@ -27,7 +27,7 @@ type announcement struct {
 func (c *Controller) readyToAnnounce(links []link) {
 	for _, l := range links {
 		count, every, err := l.network.Announcements()
-		if err != nil || count == 0 || len(l.endpoint.Addrs()) == 0 {
+		if err != nil || count == 0 || len(l.endpoint.Addrs()) == 0 || ofGateway(l.network) {
 			continue // the options were checked when the network was made
 		}
 		a := announcement{make(chan struct{}), make(chan struct{}), make(chan struct{})}

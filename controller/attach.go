@@ -311,7 +311,9 @@ func (c *Controller) finishSandbox(ctx context.Context, r reservation) (tell fun
 	c.refreshLinkers(r.sandbox.Value.Owner)
 	var left []Event
 	for _, row := range undone {
-		left = append(left, c.eventOf("disconnect", row.Value))
+		if event := c.eventOf("disconnect", row.Value); event.Name != gatewayNetwork {
+			left = append(left, event)
+		}
 	}
 	left = append(left, c.impliedEvents("disconnect", r.sandbox.Value)...)
 	return func() {
@@ -358,8 +360,12 @@ func (c *Controller) takeAway(ctx context.Context, r reservation) ([]store.Row[e
 	return gone, errors.Join(append(errs, own, c.drop(ctx, undone))...)
 }
 
+// emit tells of a container that came to a network or went. The gateway network is
+// not one that anybody is told of.
 func (c *Controller) emit(action string, e endpoint.Endpoint) {
-	c.o.Events(c.eventOf(action, e))
+	if event := c.eventOf(action, e); event.Name != gatewayNetwork {
+		c.o.Events(event)
+	}
 }
 
 func (c *Controller) eventOf(action string, e endpoint.Endpoint) Event {

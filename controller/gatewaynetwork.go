@@ -73,6 +73,30 @@ func (c *Controller) followGateway(ctx context.Context, owner linkspan.ID) error
 }
 
 func (c *Controller) joinGateway(ctx context.Context, s sandbox.Sandbox, cfg store.Config) error {
+	row, err := c.gatewayEndpoint(ctx, s, cfg)
+	if err != nil {
+		return err
+	}
+	return c.putEndpoint(row, store.Ready)
+}
+
+// startGateway is followGateway for a container that starts: its ports may be
+// published by the gateway network, and there is no shim yet that another one's
+// could be taken from afterwards.
+func (c *Controller) startGateway(ctx context.Context, r *reservation) error {
+	if !wantsGateway(r.links) {
+		return nil
+	}
+	row, err := c.gatewayEndpoint(ctx, r.sandbox.Value, r.config)
+	if err == nil {
+		r.endpoints = append(r.endpoints, row)
+	}
+	return err
+}
+
+// gatewayEndpoint makes a sandbox's endpoint on the gateway network. Its row is
+// not Ready yet.
+func (c *Controller) gatewayEndpoint(ctx context.Context, s sandbox.Sandbox, cfg store.Config) (row store.Row[endpoint.Endpoint], err error) {
 	n, err := c.Network(gatewayNetwork)
 	if errors.Is(err, linkspan.ErrNotFound) {
 		if n, err = c.createNetwork(ctx, gatewaySpec()); errors.Is(err, linkspan.ErrConflict) {
@@ -80,10 +104,9 @@ func (c *Controller) joinGateway(ctx context.Context, s sandbox.Sandbox, cfg sto
 		}
 	}
 	if err != nil {
-		return err
+		return row, err
 	}
 	cfg.Name, cfg.Hostname, cfg.Domainname = "gateway_"+s.ID.Short(), "", ""
-	var row store.Row[endpoint.Endpoint]
 	err = c.o.Store.Defer(func(t store.Tables) error {
 		row, _, err = c.reserveEndpoint(t, cfg, s, endpoint.Config{Network: n.Name, NetworkID: n.ID}, interfacesOf(t, s.ID))
 		if err == nil {
@@ -92,16 +115,16 @@ func (c *Controller) joinGateway(ctx context.Context, s sandbox.Sandbox, cfg sto
 		return err
 	})
 	if err != nil {
-		return err
+		return row, err
 	}
 	if row.Plan, err = c.executor.Ask(ctx, row.Plan); err != nil {
 		phase := store.Phase("")
 		if errors.Is(err, op.ErrLeft) {
 			phase = store.Deleting
 		}
-		return errors.Join(err, c.putEndpoint(row, phase))
+		return row, errors.Join(err, c.putEndpoint(row, phase))
 	}
-	return c.putEndpoint(row, store.Ready)
+	return row, nil
 }
 
 // putEndpoint stores a row with a phase, or drops it if there is none.

@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/netip"
 	"os"
@@ -100,7 +101,11 @@ func (s *shims) handed(owner linkspan.ID) []*os.File {
 func (s *shims) Holding(owner linkspan.ID) ([]kernel.Hold, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Collect(maps.Keys(s.held[owner])), nil
+	mine, launched := s.held[owner]
+	if !launched {
+		return nil, errors.New("there is no shim yet, and a real one would let wait")
+	}
+	return slices.Collect(maps.Keys(mine)), nil
 }
 
 func (s *shims) Hold(owner linkspan.ID, wanted []sandbox.Port, fresh []kernel.Hold, sockets kernel.Sockets) error {

@@ -21,8 +21,11 @@ func TestGatewayNetwork(t *testing.T) {
 	plugintest.Serve(t, p.socket("lab-driver"), driver.Handler())
 	p.network(t, "lab", subnet("10.77.0.0/24"), driverIs("lab-driver"))
 	p.network(t, "side", subnet("10.78.0.0/24"))
-	web := spec("web", "lab")
-	a := p.run(t, web)
+	web := spec("web", "lab", publish("8080:80"))
+	a := p.run(t, web) // the way in is by the gateway network, too, from the start
+	if len(a.Ports) != 2 || len(a.Holds) != 2 || len(p.Published(web.ID)) != 2 {
+		t.Errorf("published: %+v, %d sockets for the shim", p.Published(web.ID), len(a.Holds))
+	}
 	routes := func() string { return m.Sh(t, "ip -n "+nsOf(a)+" route; ip -n "+nsOf(a)+" -o link") }
 	gw, err := p.Network("docker_gwbridge")
 	must(t, err)

@@ -214,8 +214,11 @@ func (c *Controller) completeAll(ctx context.Context, r *reservation) (err error
 			return err
 		}
 	}
-	c.o.Store.View(func(t store.Tables) { r.links = linksOf(t, r.sandbox.Value.ID) })
-	return nil
+	relink := func() { c.o.Store.View(func(t store.Tables) { r.links = linksOf(t, r.sandbox.Value.ID) }) }
+	relink()
+	err = c.startGateway(ctx, r)
+	relink()
+	return err
 }
 
 // publishAnswered publishes the ports of a container whose endpoints have got
