@@ -133,12 +133,12 @@ func TestInspectContainer(t *testing.T) {
 
 func TestListContainers(t *testing.T) {
 	web, old := webContainer(), webContainer()
-	web.HostConfig.PortBindings = apinetwork.PortMap{apinetwork.MustParsePort("8080/tcp"): {{}}}
-	old.HostConfig = &mobycontainer.HostConfig{}
+	settings := webSettings()
+	settings.Ports = apinetwork.PortMap{apinetwork.MustParsePort("8080/tcp"): {{HostPort: "1090"}}}
 	old.ID, old.Name, old.Created, old.Config = "dd", "old", moment.Add(-time.Hour), &mobycontainer.Config{Cmd: []string{"sh", "-c", "echo hi"}}
 	old.State = runtime.State{Status: mobycontainer.StateExited, ExitCode: 7, FinishedAt: moment.Add(-time.Minute)}
 	f := &fakeContainers{}
-	s := newTestServer(t, &fakeNetworking{settings: webSettings()}, f)
+	s := newTestServer(t, &fakeNetworking{settings: settings}, f)
 	i, err := s.images.Import(bytes.NewReader(make([]byte, 1024)), image.ImportOptions{Name: "bb:1"}) // the end of an archive alone
 	must(t, err)
 	web.Image = string(i.ID)
@@ -169,8 +169,10 @@ func TestListContainers(t *testing.T) {
 		`all=1&filters={"before":["nosuch"]}`:         "404 No such container: nosuch",
 		`all=1&filters={"health":["splendid"]}`:       "400 invalid filter 'health=splendid': ",
 		`all=1&filters={"is-task":["true"]}`:          "",
-		`all=1&filters={"publish":["7000-9000"]}`:     "web",
-		`all=1&filters={"publish":["8000-8100/udp"]}`: "",
+		`all=1&filters={"publish":["1000-1090"]}`:     "web old",
+		`all=1&filters={"publish":["8080"]}`:          "",
+		`all=1&filters={"expose":["8080"]}`:           "web old",
+		`all=1&filters={"publish":["1000-1090/udp"]}`: "",
 		`all=1&filters={"expose":["9000-8000"]}`:      "400 invalid filter: ",
 	} {
 		w := ask(s, "GET", "/containers/json?"+strings.NewReplacer(`"`, "%22", "{", "%7B", "}", "%7D", "[", "%5B", "]", "%5D").Replace(query), "")
@@ -245,5 +247,39 @@ func BenchmarkListContainers(b *testing.B) {
 	s := New(Options{Networks: &fakeNetworking{settings: webSettings()}, Containers: f, Events: NewEvents(), Logf: b.Logf})
 	for b.Loop() {
 		ask(s, "GET", "/containers/json", "")
+	}
+}
+
+// Containers are found by the image they were made of under any of its names, and
+// by those that it was made of.
+func TestListByAncestor(t *testing.T) {
+	f := &fakeContainers{}
+	s := newTestServer(t, &fakeNetworking{settings: webSettings()}, f)
+	base, err := s.images.Import(bytes.NewReader(large(t, 1<<10)), image.ImportOptions{Name: "base"})
+	must(t, err)
+	parent := base
+	for _, name := range []string{"child", "grandchild"} {
+		made, err := s.images.Commit(bytes.NewReader(large(t, 2<<10)), image.CommitOptions{Parent: string(parent.ID), Name: name})
+		must(t, err)
+		c := webContainer()
+		c.ID, c.Name, c.Image, c.Config.Image = linkspan.ID(name), name, string(made.ID), name
+		f.all, parent = append(f.all, c), made
+	}
+	for ref, want := range map[string]string{
+		"base": "child grandchild", "base:latest": "child grandchild", base.ID.Encoded()[:12]: "child grandchild", string(base.ID): "child grandchild",
+		"child": "child grandchild", "grandchild": "grandchild", string(parent.ID): "grandchild", "nonesuch": "",
+	} {
+		var list []mobycontainer.Summary
+		w := ask(s, "GET", `/containers/json?all=1&filters=`+escape(`{"ancestor":["`+ref+`"]}`), "")
+		if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil {
+			t.Fatal(w.Body, err)
+		}
+		var names []string
+		for _, c := range list {
+			names = append(names, strings.TrimPrefix(c.Names[0], "/"))
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%s: %q, want %q", ref, got, want)
+		}
 	}
 }

@@ -33,7 +33,7 @@ func (s *Server) listContainers(w http.ResponseWriter, r *http.Request) error {
 			continue
 		}
 		summary := s.summary(c, now, versionOf(r))
-		if !want.network(summary.NetworkSettings.Networks) {
+		if !want.network(summary.NetworkSettings.Networks) || !want.ports(summary.Ports) {
 			continue
 		}
 		if sized {
@@ -54,8 +54,8 @@ type listing struct {
 	filters
 	all           bool
 	limit         int
-	before, since time.Time // of creation; zero: no bound
-	ancestors     []string  // IDs of the images that the filter of that name means
+	before, since time.Time       // of creation; zero: no bound
+	images        map[string]bool // by ID: those that were asked for as ancestors, and what was made of them
 }
 
 func (s *Server) listing(r *http.Request) (listing, error) {
@@ -88,13 +88,9 @@ func (s *Server) listing(r *http.Request) (listing, error) {
 			return want, linkspan.Errorf(linkspan.ErrInvalid, "invalid filter: %w", err)
 		}
 	}
+	want.images = s.descendants(want.filters["ancestor"])
 	if len(want.filters["status"]) > 0 || want.limit > 0 {
 		want.all = true
-	}
-	for _, ref := range want.filters["ancestor"] {
-		if i, err := s.images.Get(ref); err == nil {
-			want.ancestors = append(want.ancestors, string(i.ID))
-		}
 	}
 	for _, bound := range []struct {
 		field string
@@ -124,7 +120,28 @@ func (l listing) record(c runtime.Container) bool {
 		return false
 	}
 	return l.like("name", c.Name, "/"+c.Name) && l.like("id", string(c.ID)) && l.labels(c.Config.Labels) &&
-		(l.exact("ancestor", c.Config.Image) || slices.Contains(l.ancestors, c.Image)) && l.volume(c) && l.ports(c)
+		(l.exact("ancestor", c.Config.Image) || l.images[c.Image]) && l.volume(c)
+}
+
+// descendants are the IDs of images, and of those that have all their layers and
+// more, or were committed from containers of theirs.
+func (s *Server) descendants(refs []string) map[string]bool {
+	found := map[string]bool{}
+	for _, ref := range refs {
+		ancestor, err := s.images.Get(ref)
+		if err != nil {
+			continue // containers of an image that is gone still have its name
+		}
+		found[string(ancestor.ID)] = true
+		base := ancestor.Spec.RootFS.DiffIDs
+		for _, i := range s.images.List() {
+			layers := i.Spec.RootFS.DiffIDs
+			if i.Parent == ancestor.ID || len(base) > 0 && len(layers) > len(base) && slices.Equal(layers[:len(base)], base) {
+				found[string(i.ID)] = true
+			}
+		}
+	}
+	return found
 }
 
 func (l listing) volume(c runtime.Container) bool {
@@ -139,21 +156,20 @@ func (l listing) volume(c runtime.Container) bool {
 	return false
 }
 
-// ports tells whether a container publishes and exposes what the filters say.
-func (l listing) ports(c runtime.Container) bool {
-	has := func(field string, there func(apinetwork.Port) bool) bool {
+// ports tells whether a container publishes ports of the host, and has ports of
+// its own, that the filters name.
+func (l listing) ports(list []container.PortSummary) bool {
+	has := func(field string, number func(container.PortSummary) uint16) bool {
 		return len(l.filters[field]) == 0 || slices.ContainsFunc(l.filters[field], func(text string) bool {
-			ports, err := apinetwork.ParsePortRange(text)
-			return err == nil && slices.ContainsFunc(slices.Collect(ports.All()), there)
+			wanted, err := apinetwork.ParsePortRange(text)
+			return err == nil && slices.ContainsFunc(list, func(p container.PortSummary) bool {
+				n := number(p)
+				return string(wanted.Proto()) == p.Type && wanted.Start() <= n && n <= wanted.End()
+			})
 		})
 	}
-	return has("expose", func(p apinetwork.Port) bool {
-		_, exposed := c.Config.ExposedPorts[p]
-		_, bound := c.HostConfig.PortBindings[p]
-		return exposed || bound
-	}) && has("publish", func(p apinetwork.Port) bool {
-		return len(c.HostConfig.PortBindings[p]) > 0
-	})
+	return has("expose", func(p container.PortSummary) uint16 { return p.PrivatePort }) &&
+		has("publish", func(p container.PortSummary) uint16 { return p.PublicPort })
 }
 
 func (l listing) network(networks map[string]*apinetwork.EndpointSettings) bool {

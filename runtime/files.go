@@ -160,7 +160,7 @@ func (r *Runtime) CopyIn(_ context.Context, ref, path string, content io.Reader,
 		}
 	}
 	if c.HostConfig.ReadonlyRootfs && !writable(c, path) {
-		return linkspan.Errorf(linkspan.ErrForbidden, "container rootfs is marked read-only")
+		return errReadonly()
 	}
 	stream, err := compression.DecompressStream(content)
 	if err != nil {
@@ -173,12 +173,20 @@ func (r *Runtime) CopyIn(_ context.Context, ref, path string, content io.Reader,
 	}
 	defer unpacker.Close()
 	return r.visit(string(c.ID), false, func(c Container) error {
+		// A link in a volume may lead back to the root.
+		if at, lerr := filepath.EvalSymlinks(filepath.Join("/", path)); lerr == nil && c.HostConfig.ReadonlyRootfs && !writable(c, at) {
+			return errReadonly()
+		}
 		err := notThere(unpacker.In(path, stream), path, ref)
 		if err == nil {
 			r.event(c, "extract-to-dir", "path", path)
 		}
 		return err
 	})
+}
+
+func errReadonly() error {
+	return linkspan.Errorf(linkspan.ErrForbidden, "container rootfs is marked read-only")
 }
 
 // writable tells whether a path is on something mounted that may be written.

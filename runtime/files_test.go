@@ -213,6 +213,11 @@ func TestReadonlyRootRefusesCopies(t *testing.T) {
 	if got := b.copied(t, c, "/v"); got["v/f"] == "" {
 		t.Errorf("%q", got)
 	}
+	// Not even by a link that leads out of the volume.
+	said(t, b, "ln -s /tmp /v/out", binds("vol:/v"))
+	if err := b.CopyIn(t.Context(), c.Name, "/v/out", packed(t, tar.Header{Name: "f"}), false, false); !errors.Is(err, linkspan.ErrForbidden) {
+		t.Error(err)
+	}
 }
 
 func TestChangesExportAndLayer(t *testing.T) {

@@ -32,6 +32,7 @@ func TestIsolation(t *testing.T) {
 		{"devices", "cd /dev; ls -d null zero full random urandom tty ptmx pts shm mqueue fd stdin stdout stderr | wc -l; head -c 3 zero | wc -c; cat /dev/null; echo x >/dev/full", "14\n3"},
 		{"no disks", "ls /dev | grep -c '^[sv]d'", "0"},
 		{"made node cannot be opened", "mknod /dev/disk b 254 0 && head -c 1 /dev/disk 2>&1 | grep -o 'Operation not permitted'", "Operation not permitted"},
+		{"name of shm", "awk '$2 == \"/dev/shm\" {print $1, $3}' /proc/mounts", "shm tmpfs"},
 		{"shm", "df -k /dev/shm | awk 'NR==2{print $2}'", "65536"},
 		{"capabilities", "grep -E 'Cap(Prm|Eff|Bnd|Inh|Amb)' /proc/self/status | cut -f2", "0000000000000000\n00000000a80425fb\n00000000a80425fb\n00000000a80425fb\n0000000000000000"},
 		{"filter", "grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status | cut -f2", "0\n2"},

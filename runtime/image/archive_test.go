@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/jsonstream"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -158,7 +160,7 @@ func TestChange(t *testing.T) {
 		"CMD [\"a\",\"b\"]", "entrypoint x y", "ENV A=1 B=\"2 3\"\nENV C 4 5", "LABEL k=v", "EXPOSE 80 53/udp", "VOLUME /data", "USER me", "WORKDIR /w", "STOPSIGNAL SIGINT",
 	}))
 	c := i.Spec.Config
-	want := []any{[]string{"a", "b"}, []string{"/bin/sh", "-c", "x y"}, []string{"C=4 5", "B=2 3", "A=1"}, map[string]string{"k": "v"}, map[string]struct{}{"80/tcp": {}, "53/udp": {}}, map[string]struct{}{"/data": {}}, "me", "/w", "SIGINT"}
+	want := []any{[]string{"a", "b"}, []string{"/bin/sh", "-c", "x y"}, []string{"A=1", "B=2 3", "C=4 5"}, map[string]string{"k": "v"}, map[string]struct{}{"80/tcp": {}, "53/udp": {}}, map[string]struct{}{"/data": {}}, "me", "/w", "SIGINT"}
 	if diff := cmp.Diff(want, []any{c.Cmd, c.Entrypoint, c.Env, c.Labels, c.ExposedPorts, c.Volumes, c.User, c.WorkingDir, c.StopSignal}); diff != "" {
 		t.Error(diff)
 	}
@@ -166,7 +168,17 @@ func TestChange(t *testing.T) {
 	if got := strings.Join(i.Spec.Config.Env, " "); !strings.Contains(got, "A=1:2 3") || !strings.Contains(got, "D=$A") || !strings.Contains(got, "E=") {
 		t.Errorf("environment %s", got)
 	}
-	for _, bad := range []string{"RUN x", "ENV", "ENV A", "LABEL =x", `LABEL a="b`, "EXPOSE"} {
+	for text, want := range map[string]dockerspec.HealthcheckConfig{
+		"NONE": {Test: []string{"NONE"}},
+		"--interval=1s --timeout=2m --retries=3 CMD cat /status":       {Test: []string{"CMD-SHELL", "cat /status"}, Interval: time.Second, Timeout: 2 * time.Minute, Retries: 3},
+		`--start-period=4s --start-interval=5ms   CMD ["cat", "/a b"]`: {Test: []string{"CMD", "cat", "/a b"}, StartPeriod: 4 * time.Second, StartInterval: 5 * time.Millisecond},
+	} {
+		must(t, Change(&i.Spec.Config, []string{"HEALTHCHECK " + text}))
+		if diff := cmp.Diff(&want, i.Spec.Config.Healthcheck); diff != "" {
+			t.Error(text, diff)
+		}
+	}
+	for _, bad := range []string{"HEALTHCHECK CMD", "HEALTHCHECK NONE x", "HEALTHCHECK --nosuch=1 NONE", "HEALTHCHECK --retries=x NONE", "RUN x", "ENV", "ENV A", "LABEL =x", `LABEL a="b`, "EXPOSE"} {
 		if err := Change(&i.Spec.Config, []string{bad}); !errors.Is(err, linkspan.ErrInvalid) {
 			t.Errorf("%s: %v", bad, err)
 		}

@@ -2,8 +2,12 @@ package image
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 
@@ -11,8 +15,9 @@ import (
 )
 
 // Change applies instructions of a Dockerfile to a configuration, those that
-// docker import and commit know: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD,
-// STOPSIGNAL, USER, VOLUME and WORKDIR. Each may hold several lines.
+// docker import and commit know: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK,
+// LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR. Each may hold several
+// lines.
 func Change(c *dockerspec.DockerOCIImageConfig, instructions []string) error {
 	for _, text := range instructions {
 		for line := range strings.Lines(text) {
@@ -59,7 +64,7 @@ func change(c *dockerspec.DockerOCIImageConfig, word, rest string) error {
 			return err
 		}
 		for _, pair := range pairs {
-			c.Env = mergeEnv(c.Env, []string{pair[0] + "=" + expand(pair[1], c.Env)})
+			c.Env = setVariable(c.Env, pair[0], expand(pair[1], c.Env))
 		}
 	case "LABEL":
 		pairs, err := pairs(rest)
@@ -86,6 +91,12 @@ func change(c *dockerspec.DockerOCIImageConfig, word, rest string) error {
 		}
 	case "ONBUILD":
 		c.OnBuild = append(c.OnBuild, rest)
+	case "HEALTHCHECK":
+		check, err := healthcheck(rest)
+		if err != nil {
+			return err
+		}
+		c.Healthcheck = check
 	case "STOPSIGNAL":
 		c.StopSignal = rest
 	case "USER":
@@ -94,6 +105,66 @@ func change(c *dockerspec.DockerOCIImageConfig, word, rest string) error {
 		c.WorkingDir = rest
 	default:
 		return linkspan.Errorf(linkspan.ErrInvalid, "%s is not one of CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR", word)
+	}
+	return nil
+}
+
+// setVariable gives a variable its value where it stands, or at the end.
+func setVariable(env []string, name, value string) []string {
+	env = slices.Clone(env)
+	for i, kv := range env {
+		if strings.HasPrefix(kv, name+"=") {
+			env[i] = name + "=" + value
+			return env
+		}
+	}
+	return append(env, name+"="+value)
+}
+
+// healthcheck reads [--interval=30s …] CMD command, or NONE.
+func healthcheck(text string) (*dockerspec.HealthcheckConfig, error) {
+	c := &dockerspec.HealthcheckConfig{}
+	for strings.HasPrefix(text, "--") {
+		option, rest, _ := strings.Cut(text, " ")
+		if err := healthOption(c, option); err != nil {
+			return nil, err
+		}
+		text = strings.TrimSpace(rest)
+	}
+	word, rest, _ := strings.Cut(text, " ")
+	rest = strings.TrimSpace(rest)
+	var list []string
+	switch word = strings.ToUpper(word); {
+	case word == "NONE" && rest == "":
+		c.Test = []string{"NONE"}
+	case word != "CMD" || rest == "":
+		return nil, linkspan.Errorf(linkspan.ErrInvalid, "HEALTHCHECK takes CMD with a command, or NONE, not %q", text)
+	case json.Unmarshal([]byte(rest), &list) == nil:
+		c.Test = append([]string{"CMD"}, list...)
+	default:
+		c.Test = []string{"CMD-SHELL", rest}
+	}
+	return c, nil
+}
+
+func healthOption(c *dockerspec.HealthcheckConfig, text string) (err error) {
+	name, value, _ := strings.Cut(strings.TrimPrefix(text, "--"), "=")
+	switch name {
+	case "interval":
+		c.Interval, err = time.ParseDuration(value)
+	case "timeout":
+		c.Timeout, err = time.ParseDuration(value)
+	case "start-period":
+		c.StartPeriod, err = time.ParseDuration(value)
+	case "start-interval":
+		c.StartInterval, err = time.ParseDuration(value)
+	case "retries":
+		c.Retries, err = strconv.Atoi(value)
+	default:
+		err = errors.New("no such option")
+	}
+	if err != nil {
+		return linkspan.Errorf(linkspan.ErrInvalid, "HEALTHCHECK %s: %w", text, err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"path"
@@ -254,7 +255,7 @@ func furnish(s *Spec, sources []source) error {
 		{Target: "/sys", Type: "sysfs", Flags: sysFlags},
 	}
 	if s.Ipc.own() && !s.NoShm {
-		base = append(base, Mount{Target: "/dev/shm", Type: "tmpfs", Flags: noExec, Data: "mode=1777,size=" + itoa(s.ShmSize)})
+		base = append(base, Mount{Source: "shm", Target: "/dev/shm", Type: "tmpfs", Flags: noExec, Data: "mode=1777,size=" + itoa(s.ShmSize)})
 	}
 	for _, m := range base {
 		if err := place(source{fd: -1, mount: m, dir: true}); err != nil {
@@ -285,7 +286,7 @@ func place(src source) error {
 		return doing("making mount point "+m.Target, err)
 	}
 	if src.fd < 0 {
-		return doing("mounting "+m.Type+" on "+m.Target, unix.Mount(m.Type, m.Target, m.Type, uintptr(m.Flags), m.Data))
+		return doing("mounting "+m.Type+" on "+m.Target, unix.Mount(cmp.Or(m.Source, m.Type), m.Target, m.Type, uintptr(m.Flags), m.Data))
 	}
 	defer unix.Close(src.fd)
 	if err := change(src.fd, m); err != nil {
