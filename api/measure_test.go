@@ -55,3 +55,14 @@ func TestAttachWebsocket(t *testing.T) {
 		t.Errorf("the end: %q %v", rest, err)
 	}
 }
+
+// Clients of old tell by null what was not measured from what there is none of.
+func TestOldUsageOfOneKind(t *testing.T) {
+	s := newTestServer(t, &fakeNetworking{}, &fakeContainers{})
+	for kind, field := range map[string]string{"image": "Images", "container": "Containers", "volume": "Volumes", "build-cache": "BuildCache"} {
+		got := ask(s, "GET", "/v1.44/system/df?type="+kind, "").Body.String()
+		if strings.Count(got, ":null") != 3 || !strings.Contains(got, `"`+field+`":[]`) {
+			t.Errorf("%s: %s", kind, got)
+		}
+	}
+}

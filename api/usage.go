@@ -59,8 +59,10 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// oldUsage has null for a kind that was not measured, and a list, be it empty, for
+// one that was.
 func oldUsage(usage system.DiskUsage) oldDiskUsage {
-	old := oldDiskUsage{Images: []apiimage.Summary{}, Containers: []container.Summary{}, Volumes: []apivolume.Volume{}, BuildCache: []struct{}{}}
+	var old oldDiskUsage
 	if usage.ImageUsage != nil {
 		old.LayersSize, old.Images = usage.ImageUsage.TotalSize, usage.ImageUsage.Items
 	}
@@ -69,6 +71,9 @@ func oldUsage(usage system.DiskUsage) oldDiskUsage {
 	}
 	if usage.VolumeUsage != nil {
 		old.Volumes = usage.VolumeUsage.Items
+	}
+	if usage.BuildCacheUsage != nil {
+		old.BuildCache = []struct{}{}
 	}
 	return old
 }

@@ -137,6 +137,10 @@ func TestNamedVolume(t *testing.T) {
 	if got := said(t, b, `cat /empty/f`, host, binds("vol:/empty")); got != "image\nmore" {
 		t.Error(got)
 	}
+	lender := b.create(t, "true", binds("lent:/data:nocopy"))
+	if got := said(t, b, `ls /data | wc -l`, host, func(q *Request) { q.HostConfig.VolumesFrom = []string{lender.Name} }); got != "0" {
+		t.Errorf("%s files were copied into a volume of another container", got)
+	}
 	if got := said(t, b, `ls /data | wc -l`, host, binds("other:/data:nocopy")); got != "0" {
 		t.Error(got)
 	}
@@ -153,8 +157,8 @@ func TestNamedVolume(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(b.Volumes().List()); n != 2 {
-		t.Errorf("%d volumes, want vol and other", n)
+	if n := len(b.Volumes().List()); n != 3 {
+		t.Errorf("%d volumes, want vol, lent and other", n)
 	}
 }
 

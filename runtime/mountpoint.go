@@ -199,6 +199,7 @@ func (r *Runtime) borrowed(from []string) ([]wish, error) {
 				continue
 			}
 			w := wish{Mount: m}
+			w.NoCopy = true // what is in it is the other's to decide
 			if mode == "ro" {
 				w.RW = false
 			}
