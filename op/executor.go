@@ -99,14 +99,18 @@ func (x *Executor) do(ctx context.Context, i int, step Step) (Op, error) {
 	return done, err
 }
 
-// Undo takes a plan back, last step first. It goes on past errors and reports
-// them together (see OnlyOwed). It is not cancelled with ctx but has UndoTimeout,
-// without the time that a Watcher takes.
+// Undo takes a plan back, last step first, without the steps that go with an
+// earlier one (see Bearer). It goes on past errors and reports them together
+// (see OnlyOwed). It is not cancelled with ctx but has UndoTimeout, without the
+// time that a Watcher takes.
 func (x *Executor) Undo(ctx context.Context, plan Plan) error {
 	ctx = context.WithoutCancel(ctx)
 	left := UndoTimeout
 	var errs []error
 	for i := len(plan) - 1; i >= 0; i-- {
+		if borne(plan, i) {
+			continue
+		}
 		acted, err := false, error(nil)
 		undo := func() Event {
 			start := time.Now()

@@ -173,6 +173,56 @@ func (o fake) Undo(ctx context.Context, _ *kernel.Host) error  { return o.note("
 func (o fake) Check(ctx context.Context, _ *kernel.Host) error { return o.note("check", ctx) }
 func (o fake) String() string                                  { return "fake " + o.name + "\nmore" }
 
+// carrier is a fake with which another one goes.
+type carrier struct {
+	fake
+	with string
+}
+
+func (o carrier) Bears(other op.Op) bool {
+	f, ok := other.(fake)
+	return ok && f.name == o.with
+}
+
+// What goes with an earlier step is not undone by itself; what only a later one
+// would take along is.
+func TestUndoOfBorne(t *testing.T) {
+	var log []string
+	plan := fakes(&log, nil)
+	plan[1].Op = carrier{plan[1].Op.(fake), "c"}
+	if err := (&op.Executor{}).Undo(t.Context(), plan); err != nil || strings.Join(log, ", ") != "undo b, undo a" {
+		t.Errorf("undone: %q, %v", log, err)
+	}
+	log = nil
+	plan[1].Op = carrier{plan[1].Op.(carrier).fake, "a"}
+	if err := (&op.Executor{}).Undo(t.Context(), plan); err != nil || strings.Join(log, ", ") != "undo c, undo b, undo a" {
+		t.Errorf("undone: %q, %v", log, err)
+	}
+}
+
+// A pair of links takes along that its ends are up, a namespace that its loopback
+// is; neither takes along what somebody else's link or namespace has.
+func TestBears(t *testing.T) {
+	pair, box := op.AddVeth{Name: "v0", Peer: "eth0", PeerNS: "box"}, op.AddNetns{Name: "box"}
+	for _, c := range []struct {
+		other     op.Op
+		pair, box bool
+	}{
+		{op.SetUp{Link: "v0"}, true, false},
+		{op.SetUp{NS: "box", Link: "eth0"}, true, false},
+		{op.SetUp{NS: "box", Link: "v0"}, false, false},
+		{op.SetUp{Link: "eth0"}, false, false},
+		{&op.SetUp{NS: "box", Link: "lo"}, false, true},
+		{op.SetUp{NS: "other", Link: "lo"}, false, false},
+		{op.SetUp{Link: "lo"}, false, false},
+		{op.AddAddress{NS: "box", Link: "eth0"}, false, false}, // it would be seen until the pair is deleted
+	} {
+		if pair.Bears(c.other) != c.pair || box.Bears(c.other) != c.box {
+			t.Errorf("%s: goes with the pair %v, with the namespace %v", c.other, pair.Bears(c.other), box.Bears(c.other))
+		}
+	}
+}
+
 func fakes(log *[]string, fail map[string]string) op.Plan {
 	var plan op.Plan
 	for _, name := range []string{"a", "b", "c"} {

@@ -12,7 +12,10 @@ import (
 
 	"github.com/linkspan/linkspan/firewall"
 	"github.com/linkspan/linkspan/kernel"
+	"github.com/linkspan/linkspan/op"
 )
+
+var _ op.Native = AddResolver{}
 
 // AddResolver makes the table "ip linkspan-dns" in a sandbox's namespace, which
 // turns port 53 of 127.0.0.11 into the port that the resolver listens on, and
@@ -41,6 +44,9 @@ func (o AddResolver) Do(_ context.Context, h *kernel.Host) error { return o.rule
 
 // Undo deletes the table; a namespace that is gone took it along.
 func (o AddResolver) Undo(_ context.Context, h *kernel.Host) error { return o.ruleset().remove(h) }
+
+// Home implements op.Native: no table leaves its namespace.
+func (o AddResolver) Home() (ns string) { return o.NS }
 
 // Check compares the table with the kernel's.
 func (o AddResolver) Check(_ context.Context, h *kernel.Host) error { return o.ruleset().check(h) }
