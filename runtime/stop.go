@@ -51,8 +51,7 @@ func (r *Runtime) Stop(ctx context.Context, ref string, o StopOptions) error {
 	r.askedToEnd(e)
 	e.setReturns(o.Restart)
 	if r.noRestart(e) {
-		r.event(c, "stop")
-		return nil
+		return r.stopped(ctx, e, o)
 	}
 	if err := r.signal(c, number); err != nil {
 		// The shim is gone, or about to go since the process has just ended:
@@ -60,8 +59,7 @@ func (r *Runtime) Stop(ctx context.Context, ref string, o StopOptions) error {
 		if err := r.kill(ctx, e, exits); err != nil {
 			return fmt.Errorf("cannot stop container: %s: %w", ref, err)
 		}
-		r.event(c, "stop")
-		return nil
+		return r.stopped(ctx, e, o)
 	}
 	if isStatus(c, container.StatePaused) {
 		// The signal arrives when the processes go on.
@@ -83,8 +81,18 @@ func (r *Runtime) Stop(ctx context.Context, ref string, o StopOptions) error {
 			return fmt.Errorf("cannot stop container: %s: %w", ref, err)
 		}
 	}
+	return r.stopped(ctx, e, o)
+}
+
+// stopped tells of the stop and, so that the name is free at once, sees to the
+// removal of a container that goes at its exit. It needs the verb lock.
+func (r *Runtime) stopped(ctx context.Context, e *entry, o StopOptions) error {
+	c := e.get()
 	r.event(c, "stop")
-	return nil
+	if o.Restart || !c.HostConfig.AutoRemove {
+		return nil
+	}
+	return r.remove(context.WithoutCancel(ctx), e)
 }
 
 // setReturns notes whether a restart is under way, and tells whether one was.

@@ -250,6 +250,22 @@ func TestAutoRemove(t *testing.T) {
 	}
 }
 
+// One that goes at its exit is gone when it has been stopped.
+func TestStopRemoves(t *testing.T) {
+	b := open(t)
+	c := b.start(t, "sleep 1000", autoRemove)
+	timeout := time.Duration(0)
+	if err := b.Stop(t.Context(), c.Name, StopOptions{Timeout: &timeout}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Get(c.Name); !errors.Is(err, linkspan.ErrNotFound) {
+		t.Errorf("after the stop: %v", err)
+	}
+	if got := b.actions(); !strings.HasSuffix(got, " die stop destroy") {
+		t.Errorf("events %q", got)
+	}
+}
+
 // The end is told when it is seen, before the networks tell that they were left,
 // and not while they are being left.
 func TestDieIsSeen(t *testing.T) {
