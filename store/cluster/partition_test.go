@@ -209,6 +209,7 @@ func joinAndLeave(t *testing.T, c *cluster.Cluster, n network.Network, name stri
 			d.note(call, never, is)
 		case other != nil:
 			d.note(call, end, deed{what: asked, who: e.Name, verb: refused, other: other[1]})
+			d.doubt(e.Name) // an earlier attempt may arrive late, and is then given back
 		case errors.Is(err, linkspan.ErrUnavailable), errors.Is(err, linkspan.ErrConflict):
 			d.doubt(e.Name) // away, or the reserve of a host
 		default:
