@@ -212,6 +212,11 @@ func (f *fakeContainers) Create(_ context.Context, q runtime.Request) (runtime.C
 	return runtime.Container{ID: ctrID}, nil, f.refuse
 }
 
+// Waiter finds no run that could be waited for.
+func (f *fakeContainers) Waiter(ref string, _ container.WaitCondition) (*runtime.Waiter, error) {
+	return nil, linkspan.Errorf(linkspan.ErrNotFound, "No such container: %s", ref)
+}
+
 func (f *fakeContainers) note(what string) error {
 	f.did = append(f.did, what)
 	return f.refuse

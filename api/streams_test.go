@@ -142,7 +142,6 @@ func TestExecFailureIsInTheStream(t *testing.T) {
 	}
 }
 
-// A client that watches events and does not read them is dropped.
 // The end of an exec's stream is the sign for the client to ask for the exit
 // code: it must not come before there is one, even if the output ended earlier.
 func TestExecStreamEndsWithItsProcess(t *testing.T) {
@@ -169,6 +168,7 @@ func TestExecStreamEndsWithItsProcess(t *testing.T) {
 	}
 }
 
+// A client that watches events and does not read them is dropped.
 func TestStuckWatcherIsDropped(t *testing.T) {
 	s := newTestServer(t, &fakeNetworking{}, &fakeContainers{})
 	s.patience = 50 * time.Millisecond

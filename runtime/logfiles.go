@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -10,9 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
+	"golang.org/x/sys/unix"
 
 	"github.com/linkspan/linkspan"
 	"github.com/linkspan/linkspan/runtime/launch"
@@ -93,30 +96,70 @@ func (r *Runtime) logFile(c Container) string {
 	return filepath.Join(r.dataDir(c.ID), name)
 }
 
+// mostLooks bounds how often a log is looked through because its files were
+// renamed meanwhile.
+const mostLooks = 50
+
 // openLogs opens the files of a log, oldest first. The last is the one that is
-// written; it is made if it is missing.
+// written; it is made if it is missing. The shim renames them when the log is full,
+// the oldest first, and tells nobody: a look in between finds a gap, and would
+// take what is behind it for lost.
 func openLogs(path string) ([]*os.File, error) {
+	for looks := 1; ; looks++ {
+		before := logInodes(path)
+		files, err := openNamed(path)
+		if err != nil {
+			return nil, fmt.Errorf("reading the log: %w", err)
+		}
+		if slices.Equal(before, logInodes(path)) && !slices.Contains(before, 0) || looks == mostLooks {
+			return files, nil
+		}
+		closeAll(files)
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// openNamed opens the files of a log that have a name now.
+func openNamed(path string) ([]*os.File, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o640)
 	if err != nil {
-		return nil, fmt.Errorf("reading the log: %w", err)
+		return nil, err
 	}
 	files := []*os.File{file}
 	for n := 1; ; n++ {
-		older, err := openRotated(path + "." + strconv.Itoa(n))
+		older, err := openRotated(rotatedLog(path, n))
 		if errors.Is(err, fs.ErrNotExist) {
 			return files, nil
 		}
 		if err != nil {
 			closeAll(files)
-			return nil, fmt.Errorf("reading the log: %w", err)
-		}
-		if identical(older, files[0]) { // it was renamed meanwhile
-			older.Close()
-			continue
+			return nil, err
 		}
 		files = append([]*os.File{older}, files...)
 	}
 }
+
+// logInodes tells which file has each name of a log, newest first; 0 is a gap.
+func logInodes(path string) []uint64 {
+	inodes := []uint64{inodeOf(path)}
+	for n := 1; ; n++ {
+		inode := cmp.Or(inodeOf(rotatedLog(path, n)), inodeOf(rotatedLog(path, n)+".gz"))
+		if inode == 0 && inodes[len(inodes)-1] == 0 {
+			return inodes[:len(inodes)-1]
+		}
+		inodes = append(inodes, inode)
+	}
+}
+
+func inodeOf(name string) uint64 {
+	var stat unix.Stat_t
+	if unix.Stat(name, &stat) != nil {
+		return 0
+	}
+	return stat.Ino
+}
+
+func rotatedLog(path string, n int) string { return path + "." + strconv.Itoa(n) }
 
 func closeAll(files []*os.File) {
 	for _, file := range files {
