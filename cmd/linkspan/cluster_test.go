@@ -14,6 +14,35 @@ import (
 	"github.com/linkspan/linkspan/store/etcdtest"
 )
 
+// hub is the network between hosts.
+type hub struct {
+	*nstest.Machine
+	t *testing.T
+}
+
+// newHub returns a hub that is itself at 192.0.2.100.
+func newHub(t *testing.T) hub {
+	m := nstest.New(t)
+	m.Sh(t, "ip link add sw0 type bridge; ip addr add 192.0.2.100/24 dev sw0; ip link set sw0 up")
+	return hub{m, t}
+}
+
+// join returns a host at an address on the hub, on its link up0.
+func (h hub) join(name, addr string) *story {
+	s := newStory(h.t)
+	h.Sh(h.t, "ip link add "+name+" type veth peer name up0 netns "+s.machine.Name()+"; ip link set "+name+" master sw0 up")
+	s.machine.Sh(h.t, "ip addr add "+addr+"/24 dev up0; ip link set up0 up; ip route add default via 192.0.2.100")
+	return s
+}
+
+// etcd starts the store that the hosts share.
+func (h hub) etcd() *etcdtest.Member {
+	h.t.Helper()
+	etcd := etcdtest.Start(h.t, h.Machine, etcdtest.Config{Addr: netip.AddrFrom4([4]byte{192, 0, 2, 100})})
+	etcd.Ready(h.t)
+	return etcd
+}
+
 // TestTwoDaemons lets containers of two daemons, each on a host of its own, find
 // each other on one network:
 //
@@ -21,16 +50,9 @@ import (
 //	                ├── hub, with etcd 192.0.2.100
 //	bee 192.0.2.2 ──┘
 func TestTwoDaemons(t *testing.T) {
-	hub := nstest.New(t)
-	hub.Sh(t, "ip link add sw0 type bridge; ip addr add 192.0.2.100/24 dev sw0; ip link set sw0 up")
-	join := func(name, addr string) *story {
-		s := newStory(t)
-		hub.Sh(t, "ip link add "+name+" type veth peer name up0 netns "+s.machine.Name()+"; ip link set "+name+" master sw0 up")
-		s.machine.Sh(t, "ip addr add "+addr+"/24 dev up0; ip link set up0 up; ip route add default via 192.0.2.100")
-		return s
-	}
-	ant, bee := join("ant", "192.0.2.1"), join("bee", "192.0.2.2")
-	etcd := startEtcd(t, hub)
+	hub := newHub(t)
+	ant, bee := hub.join("ant", "192.0.2.1"), hub.join("bee", "192.0.2.2")
+	etcd := hub.etcd()
 	flags := []string{"--cluster-store", "etcd://" + etcd.Endpoint(), "--cluster-advertise", "up0", "--cluster-store-opt", "discovery.ttl=5"}
 	ant.start(flags...)
 	bee.start(flags...)
@@ -104,13 +126,6 @@ func TestTwoDaemons(t *testing.T) {
 	within(t, "bee forgets the network", func() bool { return !strings.Contains(bee.do("network", "ls"), "lab") })
 	ant.leave()
 	bee.leave()
-}
-
-func startEtcd(t *testing.T, hub *nstest.Machine) *etcdtest.Member {
-	t.Helper()
-	etcd := etcdtest.Start(t, hub, etcdtest.Config{Addr: netip.AddrFrom4([4]byte{192, 0, 2, 100})})
-	etcd.Ready(t)
-	return etcd
 }
 
 func within(t *testing.T, what string, holds func() bool) {

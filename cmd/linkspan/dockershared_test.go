@@ -74,17 +74,10 @@ func (d *dockerHost) pings(container, addr string) {
 //	bee 192.0.2.2, dockerd ───┼── hub, with etcd 192.0.2.100
 //	cat 192.0.2.3, linkspan ──┘
 func TestDockersShareANetwork(t *testing.T) {
-	hub := nstest.New(t)
-	hub.Sh(t, "ip link add sw0 type bridge; ip addr add 192.0.2.100/24 dev sw0; ip link set sw0 up")
-	join := func(name, addr string) *story {
-		s := newStory(t)
-		hub.Sh(t, "ip link add "+name+" type veth peer name up0 netns "+s.machine.Name()+"; ip link set "+name+" master sw0 up")
-		s.machine.Sh(t, "ip addr add "+addr+"/24 dev up0; ip link set up0 up; ip route add default via 192.0.2.100")
-		return s
-	}
-	store := "etcd://" + startEtcd(t, hub).Endpoint()
-	ant, bee := &dockerHost{story: join("ant", "192.0.2.1")}, &dockerHost{story: join("bee", "192.0.2.2")}
-	cat := join("cat", "192.0.2.3")
+	hub := newHub(t)
+	store := "etcd://" + hub.etcd().Endpoint()
+	ant, bee := &dockerHost{story: hub.join("ant", "192.0.2.1")}, &dockerHost{story: hub.join("bee", "192.0.2.2")}
+	cat := hub.join("cat", "192.0.2.3")
 	subnet := ""
 	for _, d := range []*dockerHost{ant, bee} {
 		d.servePlugin(store)
